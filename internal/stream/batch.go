@@ -1,0 +1,161 @@
+// Package stream carries tables between a reader, a cast and the writers.
+//
+// A table travels as [Batch] values: some hundred rows of cells as text, back
+// to back in one buffer. A cell is checked against its field and brought into
+// the field's default form once; every writer then copies text. Nothing is
+// boxed and a batch is filled again when its last reader has let it go, so that
+// the memory in use does not depend on the length of the table.
+package stream
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// Limits of one batch. A batch is full when it reaches one of them, so a single
+// row may take it over the limit of bytes.
+const (
+	MaxRows  = 1024
+	MaxBytes = 256 << 10
+)
+
+// Batch is a run of rows of one table, cells as text. Rows need not have the
+// same number of cells.
+//
+// A batch is written by one goroutine; after [Batch.Share] any number may read
+// it, and none may write.
+type Batch struct {
+	text    []byte
+	ends    []uint32 // end of each cell in text
+	nulls   []bool   // per cell
+	rowEnds []uint32 // end of each row in ends
+	numbers []int64  // physical number of each row
+
+	refs atomic.Int32
+	pool *Pool
+}
+
+// Rows is the number of complete rows.
+func (b *Batch) Rows() int { return len(b.rowEnds) }
+
+// Bytes is the length of all cells together.
+func (b *Batch) Bytes() int { return len(b.text) }
+
+// Full reports whether the batch has reached a limit.
+func (b *Batch) Full() bool { return len(b.rowEnds) >= MaxRows || len(b.text) >= MaxBytes }
+
+// Number is the physical number of row r in its file, from 1, the header included.
+func (b *Batch) Number(r int) int64 { return b.numbers[r] }
+
+// Width is the number of cells of row r.
+func (b *Batch) Width(r int) int { return int(b.rowEnds[r] - b.rowStart(r)) }
+
+// Cell is the text of a cell. It is valid until the batch is let go. Text of a
+// null cell is empty.
+func (b *Batch) Cell(r, c int) []byte {
+	i := int(b.rowStart(r)) + c
+	start := uint32(0)
+	if i > 0 {
+		start = b.ends[i-1]
+	}
+	end := b.ends[i]
+	return b.text[start:end:end]
+}
+
+// Null reports whether a cell has no value.
+func (b *Batch) Null(r, c int) bool { return b.nulls[int(b.rowStart(r))+c] }
+
+func (b *Batch) rowStart(r int) uint32 {
+	if r == 0 {
+		return 0
+	}
+	return b.rowEnds[r-1]
+}
+
+// Append adds a cell to the row that is being written.
+func (b *Batch) Append(text []byte) {
+	b.text = append(b.text, text...)
+	b.ends = append(b.ends, uint32(len(b.text)))
+	b.nulls = append(b.nulls, false)
+}
+
+// AppendNull adds a cell without a value to the row that is being written.
+func (b *Batch) AppendNull() {
+	b.ends = append(b.ends, uint32(len(b.text)))
+	b.nulls = append(b.nulls, true)
+}
+
+// EndRow closes the row that is being written. number is its physical number in
+// the file, from 1, the header included.
+func (b *Batch) EndRow(number int64) {
+	b.rowEnds = append(b.rowEnds, uint32(len(b.ends)))
+	b.numbers = append(b.numbers, number)
+}
+
+// DropRow takes back the cells of the row that is being written.
+func (b *Batch) DropRow() {
+	cells := 0
+	if n := len(b.rowEnds); n > 0 {
+		cells = int(b.rowEnds[n-1])
+	}
+	end := uint32(0)
+	if cells > 0 {
+		end = b.ends[cells-1]
+	}
+	b.text, b.ends, b.nulls = b.text[:end], b.ends[:cells], b.nulls[:cells]
+}
+
+// Head is a view of the first rows: at most so many, with at most so many bytes
+// of text together. It is valid as long as b is, and needs no release.
+func (b *Batch) Head(rows, bytes int) *Batch {
+	rows = min(rows, len(b.rowEnds))
+	for rows > 0 {
+		cells := b.rowEnds[rows-1]
+		if cells == 0 || int(b.ends[cells-1]) <= bytes {
+			break
+		}
+		rows--
+	}
+	return &Batch{text: b.text, ends: b.ends, nulls: b.nulls, rowEnds: b.rowEnds[:rows], numbers: b.numbers[:rows]}
+}
+
+// Reset empties the batch and keeps its memory.
+func (b *Batch) Reset() {
+	b.text, b.ends, b.nulls = b.text[:0], b.ends[:0], b.nulls[:0]
+	b.rowEnds, b.numbers = b.rowEnds[:0], b.numbers[:0]
+}
+
+// Share hands the batch to n readers; each calls [Batch.Release] once.
+func (b *Batch) Share(n int) { b.refs.Store(int32(n)) }
+
+// Release lets the batch go; the last reader's call gives it back to its pool.
+func (b *Batch) Release() {
+	if b.refs.Add(-1) > 0 || b.pool == nil {
+		return
+	}
+	b.pool.put(b)
+}
+
+// keepBytes bounds the buffer that a pool keeps: one row of huge cells must not
+// stay in memory for the rest of the table.
+const keepBytes = 4 * MaxBytes
+
+// Pool lends batches. Its zero value is ready.
+type Pool struct{ free sync.Pool }
+
+// Get lends an empty batch for one reader.
+func (p *Pool) Get() *Batch {
+	b, ok := p.free.Get().(*Batch)
+	if !ok {
+		b = &Batch{pool: p}
+	}
+	b.Reset()
+	b.refs.Store(1)
+	return b
+}
+
+func (p *Pool) put(b *Batch) {
+	if cap(b.text) <= keepBytes {
+		p.free.Put(b)
+	}
+}

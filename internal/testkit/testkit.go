@@ -1,0 +1,43 @@
+// Package testkit holds what the tests of several packages share: the places of
+// the captured cases and of the module. It is imported by tests only.
+package testkit
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// Root is the module's folder: the nearest one upwards that holds go.mod.
+func Root(t testing.TB) string {
+	t.Helper()
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			t.Fatal("testkit: no go.mod above the working folder")
+		}
+		dir = parent
+	}
+}
+
+// Shared is a folder of the captured material beside the module, such as
+// Shared(t, "cases", "plan"). Where it is missing the test is skipped, and in CI
+// it fails.
+func Shared(t testing.TB, elem ...string) string {
+	t.Helper()
+	dir := filepath.Join(append([]string{filepath.Dir(Root(t)), "shared"}, elem...)...)
+	if _, err := os.Stat(dir); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatalf("testkit: %s is missing", dir)
+		}
+		t.Skipf("%s is missing: captured cases are not run", dir)
+	}
+	return dir
+}
