@@ -79,6 +79,15 @@ func (b *Batch) Append(text []byte) {
 	b.nulls = append(b.nulls, false)
 }
 
+// AppendPart adds text to the cell that is being written; [Batch.EndCell] ends it.
+func (b *Batch) AppendPart(text []byte) { b.text = append(b.text, text...) }
+
+// EndCell closes the cell that AppendPart wrote.
+func (b *Batch) EndCell() {
+	b.ends = append(b.ends, uint32(len(b.text)))
+	b.nulls = append(b.nulls, false)
+}
+
 // AppendNull adds a cell without a value to the row that is being written.
 func (b *Batch) AppendNull() {
 	b.ends = append(b.ends, uint32(len(b.text)))

@@ -1,0 +1,222 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/datahq/specstore/internal/datapackage"
+	"github.com/datahq/specstore/internal/engine"
+	"github.com/datahq/specstore/internal/errs"
+	"github.com/datahq/specstore/internal/fetch"
+	"github.com/datahq/specstore/internal/flowspec"
+)
+
+// localOwner is who owns what is run without a server.
+const localOwner = "local"
+
+// maxSpecBytes bounds a spec or descriptor that is read from a file.
+const maxSpecBytes = 16 << 20
+
+// readSmall reads a whole file that describes data: a spec, a descriptor, a README.
+func readSmall(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, pathError(err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxSpecBytes+1))
+	if err != nil {
+		return nil, pathError(err)
+	}
+	if len(b) > maxSpecBytes {
+		return nil, errs.New(errs.TooLarge, "cli.readSmall", "%s is larger than %d MiB", path, maxSpecBytes>>20)
+	}
+	return b, nil
+}
+
+// pathError says what is wrong with a path that the user named.
+func pathError(err error) error {
+	if pe, ok := errors.AsType[*fs.PathError](err); ok {
+		return errs.Wrap(err, errs.Invalid, "cli", "%s: %s", pe.Path, pe.Err)
+	}
+	return err
+}
+
+// readSpec reads a Flow-Spec from a file, YAML or JSON by its ending.
+func readSpec(path string) (map[string]any, error) {
+	b, err := readSmall(path)
+	if err != nil {
+		return nil, err
+	}
+	if ext := strings.ToLower(filepath.Ext(path)); ext == ".yaml" || ext == ".yml" {
+		return flowspec.ParseYAML(b)
+	}
+	return flowspec.ParseJSON(b)
+}
+
+// readPackage reads the descriptor of a folder. Its README.md becomes the
+// descriptor's `readme` where that has none.
+func readPackage(dir string) (map[string]any, error) {
+	b, err := readSmall(filepath.Join(dir, "datapackage.json"))
+	if err != nil {
+		return nil, err
+	}
+	descriptor, err := datapackage.Decode(bytes.NewReader(b))
+	if err != nil {
+		return nil, err
+	}
+	if _, ok := descriptor["readme"]; !ok {
+		readme, err := readSmall(filepath.Join(dir, "README.md"))
+		if err == nil {
+			descriptor["readme"] = string(readme)
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
+	return descriptor, nil
+}
+
+// localSpec makes the Flow-Spec of what lies at path: a folder with a
+// datapackage.json, or a Flow-Spec file. Paths in it are absolute.
+func localSpec(path string) (map[string]any, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, pathError(err)
+	}
+	if !info.IsDir() {
+		switch strings.ToLower(filepath.Ext(path)) {
+		case ".yaml", ".yml", ".json":
+		default:
+			return nil, errs.New(errs.Invalid, "cli.localSpec", "%s is neither a folder with a datapackage.json nor a Flow-Spec (.yaml or .json)", path)
+		}
+		if filepath.Base(path) == "datapackage.json" {
+			return localSpec(filepath.Dir(path))
+		}
+		raw, err := readSpec(path)
+		if err != nil {
+			return nil, err
+		}
+		baseInput(raw, filepath.Dir(path))
+		return raw, nil
+	}
+	if flow := filepath.Join(path, ".datahub", "flow.yaml"); fileExists(flow) {
+		raw, err := readSpec(flow)
+		if err != nil {
+			return nil, err
+		}
+		baseInput(raw, path)
+		return raw, nil
+	}
+	descriptor, err := readPackage(path)
+	if err != nil {
+		return nil, err
+	}
+	name, _ := descriptor["name"].(string)
+	if name == "" {
+		name = strings.ToLower(filepath.Base(path))
+	}
+	return map[string]any{
+		"meta": map[string]any{"version": 1, "ownerid": localOwner, "owner": localOwner, "dataset": name, "findability": "published"},
+		"inputs": []any{map[string]any{
+			"kind": "datapackage", "url": filepath.Join(path, "datapackage.json"),
+			"parameters": map[string]any{"descriptor": descriptor},
+		}},
+	}, nil
+}
+
+func fileExists(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
+}
+
+// baseInput makes the local paths of a Flow-Spec absolute: its base and what its
+// resources are mapped to.
+func baseInput(raw map[string]any, dir string) {
+	inputs, _ := raw["inputs"].([]any)
+	for _, in := range inputs {
+		input, _ := in.(map[string]any)
+		if input == nil {
+			continue
+		}
+		if url, ok := input["url"].(string); ok {
+			input["url"] = localPath(dir, url)
+		} else if input["url"] == nil {
+			input["url"] = filepath.Join(dir, "datapackage.json")
+		}
+		parameters, _ := input["parameters"].(map[string]any)
+		mapping, _ := parameters["resource-mapping"].(map[string]any)
+		for k, v := range mapping {
+			if s, ok := v.(string); ok {
+				mapping[k] = localPath(dir, s)
+			}
+		}
+	}
+}
+
+func localPath(dir, p string) string {
+	if isURL(p) || filepath.IsAbs(p) {
+		return p
+	}
+	return filepath.Join(dir, p)
+}
+
+func isURL(s string) bool {
+	return strings.HasPrefix(s, "http://") || strings.HasPrefix(s, "https://")
+}
+
+// localSources reads files of this machine and http(s) URLs. It is for flows
+// that the user at the terminal runs; a server never reads local paths.
+type localSources struct {
+	base  string // what file names are shown relative to
+	fetch *fetch.Client
+}
+
+// Open opens a file or a URL.
+func (s *localSources) Open(ctx context.Context, url string) (io.ReadCloser, engine.SourceInfo, error) {
+	if isURL(url) {
+		body, info, err := s.fetch.Open(ctx, url)
+		if err != nil {
+			return nil, engine.SourceInfo{}, err
+		}
+		scheme, _, _ := strings.Cut(url, ":")
+		return body, engine.SourceInfo{Size: info.Size, Name: info.URL, Scheme: scheme}, nil
+	}
+	f, err := os.Open(url)
+	if err != nil {
+		return nil, engine.SourceInfo{}, pathError(err)
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = errs.New(errs.Invalid, "cli.Open", "%s is not a file", url)
+	}
+	if err != nil {
+		f.Close()
+		return nil, engine.SourceInfo{}, pathError(err)
+	}
+	name := url
+	if rel, err := filepath.Rel(s.base, url); err == nil && filepath.IsLocal(rel) {
+		name = filepath.ToSlash(rel)
+	}
+	return f, engine.SourceInfo{Size: info.Size(), Name: name, Scheme: "file"}, nil
+}
+
+func newFetch(env *Env) (*fetch.Client, error) {
+	var allow []string
+	for a := range strings.SplitSeq(env.Getenv("SPECSTORE_FETCH_ALLOW"), ",") {
+		if a = strings.TrimSpace(a); a != "" {
+			allow = append(allow, a)
+		}
+	}
+	return fetch.New(fetch.Config{Allow: allow})
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}

@@ -1,0 +1,89 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/datahq/specstore/internal/errs"
+	"github.com/datahq/specstore/internal/flowspec"
+	"github.com/datahq/specstore/internal/plan"
+	"github.com/spf13/cobra"
+)
+
+func planCommand(env *Env) *cobra.Command {
+	var revision, updateTime, createTime, allowed string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "plan SPEC",
+		Short: "Print the pipelines that a Flow-Spec leads to",
+		Long: `Print the pipelines that a Flow-Spec leads to. SPEC is a file, YAML or JSON.
+Nothing is fetched, opened or run.
+
+PLANNER_LOCAL, PKGSTORE_BUCKET, S3_ENDPOINT_URL and AWS_* are honoured, as they
+matter for plans that an external datapackage-pipelines service runs.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			raw, err := readSpec(env.path(args[0]))
+			if err != nil {
+				return exit(exitUsage, err)
+			}
+			spec, problems := flowspec.Check(raw)
+			if len(problems) > 0 {
+				return exit(exitUsage, errs.New(errs.Invalid, "cli.plan", "the spec is not valid:\n  %s", strings.Join(flowspec.ProblemLines(problems), "\n  ")))
+			}
+			in := plan.Input{
+				Spec: spec, Revision: revision, UpdateTime: updateTime, CreateTime: createTime,
+				Settings: planSettings(env),
+			}
+			if cmd.Flags().Changed("allowed-types") {
+				in.AllowedTypes = []string{}
+				for t := range strings.SplitSeq(allowed, ",") {
+					if t = strings.TrimSpace(t); t != "" {
+						in.AllowedTypes = append(in.AllowedTypes, t)
+					}
+				}
+			}
+			pipelines, err := plan.Plan(in)
+			if err != nil {
+				return exit(exitUsage, err)
+			}
+			if asJSON {
+				return writeJSON(env.Stdout, pipelines)
+			}
+			for _, p := range pipelines {
+				fmt.Fprintf(env.Stdout, "%s  (%s)\n", p.ID, p.Details.Title)
+				for _, d := range p.Details.Dependencies {
+					fmt.Fprintf(env.Stdout, "    after %s\n", strings.TrimPrefix(d.Pipeline, "./"))
+				}
+				for _, s := range p.Details.Pipeline {
+					fmt.Fprintf(env.Stdout, "    %s\n", s.Run)
+				}
+			}
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&revision, "revision", "1", "`number` of the revision")
+	f.StringVar(&updateTime, "update-time", "", "`time` of the push, put into the metadata")
+	f.StringVar(&createTime, "create-time", "", "`time` of the dataset's first push, put into the metadata")
+	f.StringVar(&allowed, "allowed-types", "", "`types` of outputs to plan, separated by commas; an empty text allows none")
+	f.BoolVar(&asJSON, "json", false, "print [[id, details], ...] as JSON")
+	return cmd
+}
+
+// planSettings reads the planner's variables. Without a bucket a plan is local:
+// the embedded engine has one store of its own.
+func planSettings(env *Env) plan.Settings {
+	s := plan.Settings{
+		Local: env.Getenv("PLANNER_LOCAL") != "", Bucket: env.Getenv("PKGSTORE_BUCKET"), S3Endpoint: env.Getenv("S3_ENDPOINT_URL"),
+		AccessKey: env.Getenv("AWS_ACCESS_KEY_ID"), SecretKey: env.Getenv("AWS_SECRET_ACCESS_KEY"), Region: env.Getenv("AWS_REGION"),
+		SignTime: env.Now(),
+	}
+	if s.Region == "" {
+		s.Region = env.Getenv("AWS_DEFAULT_REGION")
+	}
+	if s.Bucket == "" {
+		s.Local = true
+	}
+	return s
+}

@@ -1,0 +1,169 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/datahq/specstore/internal/engine"
+	"github.com/datahq/specstore/internal/errs"
+	"github.com/datahq/specstore/internal/flowspec"
+	"github.com/datahq/specstore/internal/plan"
+	"github.com/spf13/cobra"
+)
+
+func runCommand(env *Env) *cobra.Command {
+	var out string
+	var asJSON, quiet bool
+	cmd := &cobra.Command{
+		Use:   "run PATH --out DIR",
+		Short: "Run the flow of a dataset here, without a server",
+		Long: `Run the flow of a dataset in this process: no server, no database.
+
+PATH is a folder with a datapackage.json, or a Flow-Spec (.yaml or .json). DIR
+becomes one self-contained package: datapackage.json with relative paths, data/,
+archive/ and README.md. What DIR held before is replaced only when it was written
+by an earlier run, and only when this one succeeds.
+
+Exit codes: 0 the flow succeeded, 1 it failed, 2 wrong usage or spec.`,
+		Example: "  specstore run examples/elements --out /tmp/elements",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if out == "" {
+				return exit(exitUsage, fmt.Errorf("run needs --out DIR"))
+			}
+			return runFlow(cmd.Context(), env, env.path(args[0]), env.path(out), asJSON, quiet)
+		},
+	}
+	cmd.Flags().StringVar(&out, "out", "", "`folder` that the package is written to")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the outcome as JSON")
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print errors only")
+	return cmd
+}
+
+// runResult is what `run --json` prints.
+type runResult struct {
+	FlowID    string                 `json:"flow_id"`
+	State     string                 `json:"state"`
+	Pipelines map[string]runPipeline `json:"pipelines"`
+}
+
+type runPipeline struct {
+	State  string        `json:"state"`
+	Stats  *engine.Stats `json:"stats"`
+	Errors []string      `json:"errors"`
+}
+
+// stateOf names how something ended.
+func stateOf(success bool) string {
+	if success {
+		return "SUCCEEDED"
+	}
+	return "FAILED"
+}
+
+func runFlow(ctx context.Context, env *Env, path, out string, asJSON, quiet bool) error {
+	raw, err := localSpec(path)
+	if err != nil {
+		return exit(exitUsage, err)
+	}
+	pipelines, err := planLocal(raw, env.Now())
+	if err != nil {
+		return exit(exitUsage, err)
+	}
+	fetcher, err := newFetch(env)
+	if err != nil {
+		return exit(exitUsage, err)
+	}
+	dir, err := openFolder(filepath.Clean(out))
+	if err != nil {
+		return exit(exitUsage, err)
+	}
+	defer dir.cancel()
+	temp, err := dir.temp()
+	if err != nil {
+		return err
+	}
+	base := path
+	if !isDir(path) {
+		base = filepath.Dir(path)
+	}
+	outcome, err := engine.Execute(ctx, engine.Flow{
+		Pipelines: pipelines,
+		Sources:   &localSources{base: base, fetch: fetcher},
+		Sink:      dir,
+		Temp:      temp,
+		Report: func(_ context.Context, e engine.Event) error {
+			if !quiet && !asJSON {
+				fmt.Fprintln(env.Stderr, newsLine(e))
+			}
+			return nil
+		},
+	})
+	if err != nil {
+		return err
+	}
+	if err := dir.commit(outcome.Success); err != nil {
+		return err
+	}
+	flowID := pipelines[len(pipelines)-1].ID
+	if asJSON {
+		result := runResult{flowID, stateOf(outcome.Success), map[string]runPipeline{}}
+		for _, p := range outcome.Pipelines {
+			rp := runPipeline{State: stateOf(p.Success), Errors: append([]string{}, p.Errors...)}
+			if p.Result != nil {
+				rp.Stats = &p.Result.Stats
+			}
+			result.Pipelines[p.ID] = rp
+		}
+		if err := writeJSON(env.Stdout, result); err != nil {
+			return err
+		}
+	} else {
+		for _, p := range outcome.Pipelines {
+			if !p.Success && !strings.HasPrefix(p.Errors[0], "Dependency unsuccessful") {
+				fmt.Fprintf(env.Stderr, "%s:\n  %s\n", p.ID, strings.Join(p.Errors, "\n  "))
+			}
+		}
+		if outcome.Success && !quiet {
+			fmt.Fprintf(env.Stdout, "SUCCEEDED %s: %s\n", flowID, filepath.Join(out, "datapackage.json"))
+		}
+	}
+	if !outcome.Success {
+		return exit(exitData, fmt.Errorf("FAILED %s", flowID))
+	}
+	return nil
+}
+
+// newsLine is what a person reads of an event.
+func newsLine(e engine.Event) string {
+	switch {
+	case e.Kind == engine.Start:
+		return "INPROGRESS " + e.Pipeline
+	case e.Success:
+		return "SUCCEEDED  " + e.Pipeline
+	}
+	return "FAILED     " + e.Pipeline
+}
+
+// planLocal checks a spec and plans it for the embedded engine.
+func planLocal(raw map[string]any, now time.Time) ([]plan.Pipeline, error) {
+	spec, problems := flowspec.Check(raw)
+	if len(problems) > 0 {
+		return nil, errs.New(errs.Invalid, "cli.planLocal", "the spec is not valid:\n  %s", strings.Join(flowspec.ProblemLines(problems), "\n  "))
+	}
+	at := now.UTC().Format("2006-01-02T15:04:05.000000Z")
+	return plan.Plan(plan.Input{
+		Spec: spec, Revision: "1", UpdateTime: at, CreateTime: at,
+		Settings: plan.Settings{Local: true},
+	})
+}
+
+func writeJSON(w interface{ Write([]byte) (int, error) }, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}

@@ -1,0 +1,202 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/datahq/specstore/internal/datapackage"
+	"github.com/datahq/specstore/internal/engine"
+	"github.com/datahq/specstore/internal/errs"
+	"github.com/spf13/cobra"
+)
+
+func validateCommand(env *Env) *cobra.Command {
+	var schema string
+	var asJSON, quiet bool
+	cmd := &cobra.Command{
+		Use:   "validate PATH",
+		Short: "Check data against its description, by the published standard",
+		Long: `Check data against its description, by the published standard.
+
+PATH is a folder with a datapackage.json, that file itself, or with --schema a
+data file. Every row is read. Rows are counted as they stand in the file, the
+header being row 1.
+
+Exit codes: 0 valid, 1 not valid, 2 wrong usage or description.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			path := env.path(args[0])
+			descriptor, base, err := described(env, path, schema)
+			if err != nil {
+				return exit(exitUsage, err)
+			}
+			result, err := validate(cmd.Context(), env, descriptor, base)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				err = writeJSON(env.Stdout, result)
+			} else {
+				err = result.print(env.Stdout, quiet)
+			}
+			if err != nil {
+				return err
+			}
+			if !result.Valid {
+				return exit(exitData, nil)
+			}
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&schema, "schema", "", "Table Schema `file` of a data file")
+	f.BoolVar(&asJSON, "json", false, "print the result as JSON")
+	f.BoolVarP(&quiet, "quiet", "q", false, "print what is wrong only")
+	return cmd
+}
+
+// described gives the descriptor of what lies at path and the folder that its
+// paths are relative to.
+func described(env *Env, path, schema string) (descriptor map[string]any, base string, err error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, "", pathError(err)
+	}
+	switch {
+	case info.IsDir():
+		descriptor, err = readPackage(path)
+		return descriptor, path, err
+	case schema != "":
+		b, err := readSmall(env.path(schema))
+		if err != nil {
+			return nil, "", err
+		}
+		s, err := datapackage.Decode(bytes.NewReader(b))
+		if err != nil {
+			return nil, "", err
+		}
+		file := filepath.Base(path)
+		return map[string]any{"resources": []any{map[string]any{
+			"name": strings.TrimSuffix(file, filepath.Ext(file)), "path": file, "schema": s,
+		}}}, filepath.Dir(path), nil
+	case filepath.Base(path) == "datapackage.json":
+		descriptor, err = readPackage(filepath.Dir(path))
+		return descriptor, filepath.Dir(path), err
+	}
+	return nil, "", errs.New(errs.Invalid, "cli.validate", "%s is a data file: say how it should look with --schema FILE", path)
+}
+
+// validation is what `validate --json` prints.
+type validation struct {
+	Valid     bool                  `json:"valid"`
+	Resources []*resourceValidation `json:"resources"`
+}
+
+type resourceValidation struct {
+	Name       string           `json:"name"`
+	Valid      bool             `json:"valid"`
+	Rows       int64            `json:"rows"`
+	ErrorCount int64            `json:"error_count"`
+	Counts     map[string]int64 `json:"error_counts,omitempty"`
+	Errors     []engine.Problem `json:"errors"`
+	Notes      []string         `json:"notes,omitempty"`
+}
+
+func validate(ctx context.Context, env *Env, descriptor map[string]any, base string) (*validation, error) {
+	fetcher, err := newFetch(env)
+	if err != nil {
+		return nil, exit(exitUsage, err)
+	}
+	if problems := datapackage.Check(descriptor); len(problems) > 0 {
+		text := make([]string, len(problems))
+		for i, p := range problems {
+			text[i] = p.Pointer + ": " + p.Message
+		}
+		return nil, exit(exitUsage, errs.New(errs.Invalid, "cli.validate", "the descriptor is not valid:\n  %s", strings.Join(text, "\n  ")))
+	}
+	temp, err := os.MkdirTemp("", "specstore-validate-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(temp)
+	sources := &localSources{base: base, fetch: fetcher}
+	result := &validation{Valid: true, Resources: []*resourceValidation{}}
+	var inputs []engine.TableInput
+	var tables []*resourceValidation
+	list, _ := descriptor["resources"].([]any)
+	for _, v := range list {
+		res, _ := v.(map[string]any)
+		name, _ := res["name"].(string)
+		path, _ := res["path"].(string)
+		one := &resourceValidation{Name: name, Errors: []engine.Problem{}}
+		result.Resources = append(result.Resources, one)
+		open := func(ctx context.Context) (io.ReadCloser, error) {
+			body, _, err := sources.Open(ctx, localPath(base, path))
+			return body, err
+		}
+		if res["schema"] == nil {
+			one.Notes = []string{"no schema: only looked for"}
+			body, err := open(ctx)
+			if err != nil {
+				one.ErrorCount = 1
+				one.Errors = append(one.Errors, engine.Problem{Code: "source-error", Message: errs.Detail(err)})
+			} else {
+				body.Close()
+			}
+			continue
+		}
+		tables = append(tables, one)
+		inputs = append(inputs, engine.TableInput{Resource: res, Open: open, Format: strings.TrimPrefix(filepath.Ext(path), ".")})
+	}
+	reports, err := engine.Validate(ctx, temp, inputs)
+	if err != nil {
+		return nil, err
+	}
+	for i, report := range reports {
+		t := tables[i]
+		t.Rows, t.ErrorCount, t.Counts, t.Notes = report.Rows, report.Problems.Total, report.Problems.Counts, report.Problems.Notes
+		t.Errors = append(t.Errors, report.Problems.First...)
+	}
+	for _, one := range result.Resources {
+		one.Valid = one.ErrorCount == 0
+		result.Valid = result.Valid && one.Valid
+	}
+	return result, nil
+}
+
+func (v *validation) print(w io.Writer, quiet bool) error {
+	for _, r := range v.Resources {
+		if r.Valid && quiet {
+			continue
+		}
+		verdict := "valid"
+		if !r.Valid {
+			verdict = fmt.Sprintf("%d errors", r.ErrorCount)
+			if r.ErrorCount == 1 {
+				verdict = "1 error"
+			}
+		}
+		if _, err := fmt.Fprintf(w, "%s: %s, %d rows\n", r.Name, verdict, r.Rows); err != nil {
+			return err
+		}
+		for _, e := range r.Errors {
+			where := ""
+			if e.Row > 0 {
+				where = fmt.Sprintf("row %d: ", e.Row)
+			}
+			fmt.Fprintf(w, "  %s%s (%s)\n", where, e.Message, e.Code)
+		}
+		if more := r.ErrorCount - int64(len(r.Errors)); more > 0 {
+			fmt.Fprintf(w, "  and %d more\n", more)
+		}
+		for _, n := range r.Notes {
+			fmt.Fprintf(w, "  note: %s\n", n)
+		}
+	}
+	return nil
+}

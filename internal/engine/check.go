@@ -1,0 +1,368 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/datahq/specstore/internal/errs"
+	"github.com/datahq/specstore/internal/spill"
+	"github.com/datahq/specstore/internal/stream"
+	"github.com/datahq/specstore/internal/tableschema"
+)
+
+// checker checks the rows of one table against its schema and brings the cells
+// into their default form, fields in the schema's order.
+type checker struct {
+	schema   *tableschema.Schema
+	trim     bool
+	problems *Problems
+
+	casters []*tableschema.Caster // per field
+	column  []int                 // per field: its column in the file, -1 where it has none
+	extra   int                   // columns of the file that no field claims
+	width   int                   // columns of the header
+	most    int                   // cells that a row may have
+	rows    int64                 // data rows, blank ones not counted
+	blank   int64
+	keys    []*keySet
+	bad     []bool // per field: its cell of this row has an error
+	scratch []byte
+
+	name       string // of the table
+	references references
+}
+
+// keySet watches that the values of some columns together are unique.
+type keySet struct {
+	fields  []int
+	primary bool
+	seen    *spill.Keys
+}
+
+// keyBudget bounds the memory of one set of keys; beyond it they go to disk.
+const keyBudget = 8 << 20
+
+func newChecker(schema *tableschema.Schema, trim bool, temp string, problems *Problems) (*checker, error) {
+	c := &checker{schema: schema, trim: trim, problems: problems}
+	for i := range schema.Fields {
+		caster, err := schema.Caster(i, tableschema.CastOptions{Trim: trim})
+		if err != nil {
+			return nil, err
+		}
+		c.casters = append(c.casters, caster)
+	}
+	c.bad = make([]bool, len(c.casters))
+	primary := schema.PrimaryKeyColumns()
+	for _, fields := range schema.UniqueColumns() {
+		c.keys = append(c.keys, &keySet{fields: fields, primary: len(primary) > 0 && slices.Equal(fields, primary), seen: spill.NewKeys(temp, keyBudget)})
+	}
+	return c, nil
+}
+
+func (c *checker) close() {
+	for _, k := range c.keys {
+		k.seen.Close()
+	}
+}
+
+// header matches the labels of the file with the fields: by name where they
+// agree as a set, else by position. Without a header (nil) it is by position.
+func (c *checker) header(labels []string) {
+	c.column = make([]int, len(c.schema.Fields))
+	if labels == nil {
+		for i := range c.column {
+			c.column[i] = i
+		}
+		c.width = len(c.column)
+		c.most = c.width
+		return
+	}
+	c.width, c.most = len(labels), len(labels)
+	seen := map[string]int{}
+	unique := make([]string, len(labels))
+	for i, label := range labels {
+		name := label
+		if label == "" {
+			c.problems.add(Problem{Code: codeBlankLabel, Column: i + 1, Message: fmt.Sprintf("the header of column %d is blank", i+1)})
+		} else if n := seen[label]; n > 0 {
+			c.problems.add(Problem{Code: codeDuplicateLabel, Harmless: true, Column: i + 1, Field: label, Message: fmt.Sprintf("the header %q of column %d was used before", label, i+1)})
+			name = label + "_" + strconv.Itoa(n)
+		}
+		seen[label]++
+		unique[i] = name
+	}
+	byName := make(map[string]int, len(unique))
+	for i, name := range unique {
+		byName[foldLabel(name)] = i
+	}
+	if len(byName) == len(unique) && len(unique) == len(c.schema.Fields) &&
+		!slices.ContainsFunc(c.schema.Fields, func(f tableschema.Field) bool { _, ok := byName[foldLabel(f.Name)]; return !ok }) {
+		for i, f := range c.schema.Fields {
+			c.column[i] = byName[foldLabel(f.Name)]
+		}
+		return
+	}
+	for i, f := range c.schema.Fields {
+		switch {
+		case i >= len(labels):
+			c.column[i] = -1
+			c.problems.add(Problem{Code: codeMissingLabel, Column: i + 1, Field: f.Name, Message: fmt.Sprintf("the file has no column for the field %q", f.Name)})
+		case foldLabel(unique[i]) != foldLabel(f.Name):
+			c.column[i] = i
+			c.problems.add(Problem{Code: codeIncorrectLabel, Column: i + 1, Field: f.Name, Message: fmt.Sprintf("the header %q of column %d does not match the field %q", cut(labels[i]), i+1, f.Name)})
+		default:
+			c.column[i] = i
+		}
+	}
+	for i := len(c.schema.Fields); i < len(labels); i++ {
+		c.extra++
+		c.problems.add(Problem{Code: codeExtraLabel, Column: i + 1, Message: fmt.Sprintf("the schema has no field for the header %q of column %d", cut(labels[i]), i+1)})
+	}
+}
+
+// foldLabel is what two labels that differ in case only have in common: a
+// header is not case-sensitive unless its dialect says so (CSV Dialect,
+// caseSensitiveHeader).
+func foldLabel(s string) string { return strings.ToLower(strings.TrimSpace(s)) }
+
+// check casts the rows of in into out and notes their keys. Rows with an error are
+// left out of out. Its own error is one of the machine.
+func (c *checker) check(in, out *stream.Batch) error {
+	for r := range in.Rows() {
+		if c.isBlank(in, r) {
+			c.blankRow(in, r)
+			continue
+		}
+		if c.rows == 0 && c.trim {
+			c.nameless(in.Width(r))
+		}
+		c.rows++
+		ok := c.checkWidth(in, r)
+		for f, caster := range c.casters {
+			c.bad[f] = false
+			p := c.column[f]
+			if p < 0 || p >= in.Width(r) {
+				out.AppendNull()
+				continue
+			}
+			text, null, err := caster.Cast(in.Cell(r, p))
+			switch {
+			case err != nil:
+				ok, c.bad[f] = false, true
+				c.cellProblem(in, r, f, p, err)
+				out.AppendNull()
+			case null:
+				out.AppendNull()
+			default:
+				out.Append(text)
+			}
+		}
+		if err := c.noteKeys(out, in.Number(r)); err != nil {
+			return err
+		}
+		if !ok {
+			out.DropRow()
+			continue
+		}
+		out.EndRow(in.Number(r))
+	}
+	return nil
+}
+
+// blankRow notes a row without any value: in a flow it is skipped, by the letter
+// of the standard it is an error.
+func (c *checker) blankRow(in *stream.Batch, r int) {
+	c.blank++
+	if !c.trim {
+		c.problems.add(Problem{Code: codeBlankRow, Row: in.Number(r), Message: "the row has no values"})
+	}
+}
+
+func (c *checker) isBlank(in *stream.Batch, r int) bool {
+	for i := range in.Width(r) {
+		cell := in.Cell(r, i)
+		if len(cell) == 0 {
+			continue
+		}
+		if !c.trim || cell[0] > ' ' || len(bytes.TrimSpace(cell)) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// nameless notes the columns that the first row has beyond the header. Nobody
+// named them, so they cannot be published, but they are no reason to refuse what
+// was named. A row that is longer still is an error: its cells are out of place.
+func (c *checker) nameless(width int) {
+	for p := c.most; p < width; p++ {
+		c.problems.add(Problem{Code: codeBlankLabel, Harmless: true, Column: p + 1, Message: fmt.Sprintf("column %d has no header: it is not published", p+1)})
+	}
+	c.most = max(c.most, width)
+}
+
+func (c *checker) checkWidth(in *stream.Batch, r int) bool {
+	width := in.Width(r)
+	if width >= c.width && width <= c.most {
+		return true
+	}
+	for p := width; p < c.width; p++ {
+		if c.problems.full() {
+			c.problems.add(Problem{Code: codeMissingCell})
+			continue
+		}
+		c.problems.add(Problem{Code: codeMissingCell, Row: in.Number(r), Column: p + 1, Field: c.fieldAt(p), Cells: rowText(in, r),
+			Message: fmt.Sprintf("the row has %d cells, the header %d: column %d is missing", width, c.width, p+1)})
+	}
+	for p := c.most; p < width; p++ {
+		if c.problems.full() {
+			c.problems.add(Problem{Code: codeExtraCell})
+			continue
+		}
+		c.problems.add(Problem{Code: codeExtraCell, Row: in.Number(r), Column: p + 1, Cell: string(in.Cell(r, p)), Cells: rowText(in, r),
+			Message: fmt.Sprintf("the row has %d cells, the header %d: the cell in column %d is too many", width, c.width, p+1)})
+	}
+	return false
+}
+
+// fieldAt is the name of the field that reads a column of the file.
+func (c *checker) fieldAt(column int) string {
+	if f := slices.Index(c.column, column); f >= 0 {
+		return c.schema.Fields[f].Name
+	}
+	return ""
+}
+
+func (c *checker) cellProblem(in *stream.Batch, r, f, p int, err *tableschema.CellError) {
+	code := codeType
+	constraint := ""
+	if err.Kind == tableschema.ConstraintError {
+		code = codeConstraint
+		if len(err.Constraints) > 0 {
+			constraint = err.Constraints[0]
+		}
+	}
+	if c.problems.full() {
+		c.problems.add(Problem{Code: code})
+		return
+	}
+	c.problems.add(Problem{
+		Code: code, Row: in.Number(r), Column: p + 1, Field: c.schema.Fields[f].Name, Constraint: constraint,
+		Cell: string(in.Cell(r, p)[:min(len(in.Cell(r, p)), maxCell+utf8Max)]), Cells: rowText(in, r), Message: err.Message,
+	})
+}
+
+const utf8Max = 4
+
+// rowText is a row as a problem shows it.
+func rowText(in *stream.Batch, r int) []string {
+	cells := make([]string, min(in.Width(r), maxRow))
+	for i := range cells {
+		cell := in.Cell(r, i)
+		cells[i] = cut(string(cell[:min(len(cell), maxCell+utf8Max)]))
+	}
+	return cells
+}
+
+// noteKeys notes the keys of the row that is being written, also of one that will
+// be dropped: that its other cells are bad does not make its key free.
+func (c *checker) noteKeys(out *stream.Batch, number int64) error {
+	if len(c.keys) == 0 && len(c.references) == 0 {
+		return nil
+	}
+	row := out.Rows()
+	for _, k := range c.keys {
+		key, null := c.key(out, row, k.fields, false)
+		if !null {
+			if err := k.seen.Add(key, number); err != nil {
+				return err
+			}
+			continue
+		}
+		if k.primary && !slices.ContainsFunc(k.fields, func(f int) bool { return c.bad[f] }) {
+			c.problems.add(Problem{Code: codePrimaryKey, Row: number, Column: c.column[k.fields[0]] + 1, Field: c.names(k.fields),
+				Message: fmt.Sprintf("the primary key (%s) has no value", c.names(k.fields))})
+		}
+	}
+	return c.noteReferences(number, func(fields []int, text bool) ([]byte, bool) { return c.key(out, row, fields, text) })
+}
+
+// key is a byte form of the values of some fields that is equal for equal values,
+// or with text set for equal texts, and whether one of them is null.
+func (c *checker) key(out *stream.Batch, r int, fields []int, text bool) ([]byte, bool) {
+	key := c.scratch[:0]
+	for _, f := range fields {
+		if out.Null(r, f) {
+			return nil, true
+		}
+		start := len(key)
+		if text {
+			key = append(key, out.Cell(r, f)...)
+		} else {
+			key = c.casters[f].AppendKey(key, out.Cell(r, f))
+		}
+		// The length makes ("ab", "c") and ("a", "bc") differ.
+		n := len(key) - start
+		key = append(key, byte(n), byte(n>>8), byte(n>>16), byte(n>>24))
+	}
+	c.scratch = key
+	return key, false
+}
+
+func (c *checker) names(fields []int) string {
+	names := make([]string, len(fields))
+	for i, f := range fields {
+		names[i] = c.schema.Fields[f].Name
+	}
+	return strings.Join(names, ", ")
+}
+
+// finish adds what only the whole table shows: repeated keys.
+func (c *checker) finish(ctx context.Context) error {
+	for _, k := range c.keys {
+		code, what := codeUnique, "value"
+		if k.primary {
+			code, what = codePrimaryKey, "primary key"
+		}
+		for d, err := range k.seen.Duplicates() {
+			if err != nil {
+				return err
+			}
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			if c.problems.full() {
+				c.problems.add(Problem{Code: code})
+				continue
+			}
+			c.problems.add(Problem{Code: code, Row: d.Row, Column: c.column[k.fields[0]] + 1, Field: c.names(k.fields), Constraint: "unique",
+				Message: fmt.Sprintf("the %s of %s was used before, in row %d", what, c.names(k.fields), d.First)})
+		}
+	}
+	if c.trim && c.blank > 0 {
+		noun := "rows were"
+		if c.blank == 1 {
+			noun = "row was"
+		}
+		c.problems.Notes = append(c.problems.Notes, fmt.Sprintf("%d blank %s skipped", c.blank, noun))
+	}
+	c.problems.sort()
+	return nil
+}
+
+// parseSchema reads a resource's schema.
+func parseSchema(descriptor map[string]any) (*tableschema.Schema, error) {
+	schema, ok := descriptor["schema"].(map[string]any)
+	if !ok {
+		return nil, errs.New(errs.Invalid, "engine.parseSchema", "the resource's schema must be an object")
+	}
+	s, err := tableschema.Parse(schema)
+	if err != nil {
+		return nil, fmt.Errorf("schema: %w", err)
+	}
+	return s, nil
+}

@@ -1,0 +1,133 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+)
+
+// reportEntry is the report of one table, in the form of goodtables 1.5 that
+// the site reads. Times are 0: two runs give the same bytes.
+type reportEntry struct {
+	Time       int           `json:"time"`
+	Valid      bool          `json:"valid"`
+	ErrorCount int64         `json:"error-count"`
+	TableCount int           `json:"table-count"`
+	Tables     []reportTable `json:"tables"`
+	Warnings   []string      `json:"warnings"`
+	Preset     string        `json:"preset"`
+	Resource   string        `json:"resource"`
+}
+
+type reportTable struct {
+	Time       int              `json:"time"`
+	Valid      bool             `json:"valid"`
+	ErrorCount int64            `json:"error-count"`
+	Counts     map[string]int64 `json:"error-counts,omitempty"`
+	RowCount   int64            `json:"row-count"`
+	Source     string           `json:"source"`
+	Headers    []string         `json:"headers"`
+	Scheme     string           `json:"scheme"`
+	Format     string           `json:"format"`
+	Encoding   string           `json:"encoding"`
+	Schema     *string          `json:"schema"`
+	Errors     []reportError    `json:"errors"`
+}
+
+type reportError struct {
+	Code    string   `json:"code"`
+	Message string   `json:"message"`
+	Row     *int64   `json:"row-number"`
+	Column  *int     `json:"column-number"`
+	Cells   []string `json:"row"`
+}
+
+// publishedCodes are the codes of the vocabulary that readers of published
+// reports know.
+var publishedCodes = map[string]string{
+	codeBlankLabel: "blank-header", codeDuplicateLabel: "duplicate-header", codeIncorrectLabel: "non-matching-header",
+	codeExtraLabel: "extra-header", codeMissingLabel: "missing-header",
+	codeExtraCell: "extra-value", codeMissingCell: "missing-value", codeType: "type-or-format-error",
+	codeUnique: "unique-constraint", codePrimaryKey: "unique-constraint",
+}
+
+var publishedConstraints = map[string]string{
+	"required": "required-constraint", "pattern": "pattern-constraint", "unique": "unique-constraint", "enum": "enumerable-constraint",
+	"minimum": "minimum-constraint", "maximum": "maximum-constraint",
+	"exclusiveMinimum": "minimum-constraint", "exclusiveMaximum": "maximum-constraint",
+	"minLength": "minimum-length-constraint", "maxLength": "maximum-length-constraint",
+}
+
+func publishedCode(p Problem) string {
+	if c, ok := publishedConstraints[p.Constraint]; ok && p.Code == codeConstraint {
+		return c
+	}
+	if c, ok := publishedCodes[p.Code]; ok {
+		return c
+	}
+	return p.Code
+}
+
+// report publishes the validation report over the tables of the flow.
+func (r *run) report(ctx context.Context, n *node) (*Result, error) {
+	entries := []reportEntry{}
+	for _, res := range n.pkg.Report.Tables {
+		t, err := r.table(n, res)
+		if err != nil {
+			return nil, err
+		}
+		entries = append(entries, t.entry())
+		n.logf("%s: %d rows, %s", t.name(), t.rows.Load(), t.verdict())
+	}
+	s, err := newSpool(r.Temp)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
+	enc := json.NewEncoder(s)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(entries); err != nil {
+		return nil, err
+	}
+	return r.publish(ctx, n, []made{{n.pkg.Resources[0].Descriptor, s, nil}})
+}
+
+func (t *table) verdict() string {
+	if t.problems.Total == 0 {
+		return "no errors"
+	}
+	return t.problems.summary()
+}
+
+func (t *table) entry() reportEntry {
+	p := t.problems
+	table := reportTable{
+		Valid: p.Total == 0, ErrorCount: p.Total, Counts: p.Counts, RowCount: t.rows.Load(),
+		Source: t.source.info.Name, Headers: t.labels, Scheme: t.source.info.Scheme, Format: t.sourceFormat(),
+		Encoding: t.encoding, Errors: []reportError{},
+	}
+	if t.labels != nil {
+		table.RowCount++ // the header counts
+	}
+	if t.schema != nil {
+		name := "table-schema"
+		table.Schema = &name
+	}
+	for _, problem := range p.First {
+		e := reportError{Code: publishedCode(problem), Message: problem.Message, Cells: problem.Cells}
+		if problem.Row > 0 {
+			e.Row = &problem.Row
+		}
+		if problem.Column > 0 {
+			e.Column = &problem.Column
+		}
+		table.Errors = append(table.Errors, e)
+	}
+	warnings := append([]string{}, p.Notes...)
+	if p.Total > int64(len(p.First)) {
+		warnings = append(warnings, "only the first 1,000 errors are listed; all are counted")
+	}
+	return reportEntry{
+		Valid: table.Valid, ErrorCount: p.Total, TableCount: 1, Tables: []reportTable{table},
+		Warnings: warnings, Preset: "table", Resource: t.name(),
+	}
+}

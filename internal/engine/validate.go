@@ -1,0 +1,183 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/datahq/specstore/internal/errs"
+	"github.com/datahq/specstore/internal/format/csv"
+	"github.com/datahq/specstore/internal/stream"
+	"github.com/datahq/specstore/internal/tableschema"
+)
+
+// TableInput is a table to be validated.
+type TableInput struct {
+	// Resource is its descriptor: name, format, dialect, encoding, schema.
+	Resource map[string]any
+	Format   string // what the file's name says, where the descriptor says nothing
+	// Open opens the file.
+	Open func(ctx context.Context) (io.ReadCloser, error)
+}
+
+func (in TableInput) name() string {
+	name, _ := in.Resource["name"].(string)
+	return name
+}
+
+// TableReport is what validation found.
+type TableReport struct {
+	Rows     int64 // data rows, blank ones not counted
+	Problems Problems
+	unread   bool
+}
+
+// Validate reads the tables of a package by the letter of the published standard:
+// cells are not trimmed and a blank row is an error. temp is an existing folder for
+// temporary files. The error is one of the machine; what is wrong with the tables
+// is in the reports, in the order of the tables.
+func Validate(ctx context.Context, temp string, tables []TableInput) ([]*TableReport, error) {
+	var names []string
+	schemas := map[string]*tableschema.Schema{}
+	for _, in := range tables {
+		schema, err := parseSchema(in.Resource)
+		if err != nil {
+			schema = nil
+		}
+		names = append(names, in.name())
+		schemas[in.name()] = schema
+	}
+	refs := newReferences(temp, names, schemas)
+	defer refs.close()
+	reports := make([]*TableReport, len(tables))
+	unread := map[string]bool{}
+	for i, in := range tables {
+		reports[i] = &TableReport{}
+		if err := reports[i].validate(ctx, temp, in, refs); err != nil {
+			return nil, err
+		}
+		unread[in.name()] = reports[i].unread
+	}
+	for i, in := range tables {
+		if reports[i].unread {
+			continue
+		}
+		err := refs.check(ctx, in.name(), &reports[i].Problems, func(name string) string {
+			if unread[name] {
+				return fmt.Sprintf("the table %q cannot be read", name)
+			}
+			return ""
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return reports, nil
+}
+
+func (report *TableReport) validate(ctx context.Context, temp string, in TableInput, refs references) error {
+	p := &report.Problems
+	report.unread = true
+	schema, err := parseSchema(in.Resource)
+	if err != nil {
+		p.add(Problem{Code: codeSchema, Message: strings.Join(errorLines(err), " ")})
+		return nil
+	}
+	sourceFormat := in.Format
+	if f, ok := in.Resource["format"].(string); ok && f != "" {
+		sourceFormat = f
+	}
+	if !readable(sourceFormat) {
+		p.add(unreadable(sourceFormat))
+		return nil
+	}
+	options, err := readerOptions(in.Resource, strings.ToLower(sourceFormat))
+	if err != nil {
+		p.add(Problem{Code: codeDialect, Message: strings.Join(errorLines(err), " ")})
+		return nil
+	}
+	options.Pool = &stream.Pool{}
+	c, err := newChecker(schema, false, temp, p)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	c.name, c.references = in.name(), refs
+	_, err = protect(func() (struct{}, error) {
+		body, err := in.Open(ctx)
+		if err != nil {
+			return struct{}{}, err
+		}
+		defer body.Close()
+		return struct{}{}, c.read(ctx, body, options)
+	})
+	report.Rows = c.rows
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if e, ok := errors.AsType[*csv.Error](err); ok {
+		p.add(Problem{Code: e.Code, Row: e.Row, Message: e.Message})
+		return c.finish(ctx)
+	}
+	if e, ok := errors.AsType[*errs.Error](err); ok && e.Kind != errs.Internal {
+		p.add(Problem{Code: codeSource, Message: errs.Detail(err)})
+		return c.finish(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	report.unread = false
+	return c.finish(ctx)
+}
+
+// read checks a whole table and keeps no row.
+func (c *checker) read(ctx context.Context, body io.Reader, options csv.Options) error {
+	reader, err := csv.NewReader(body, options)
+	if err != nil {
+		return err
+	}
+	labels, err := reader.Header()
+	if err == io.EOF {
+		return &csv.Error{Code: codeSource, Message: "the file is empty"}
+	}
+	if err != nil {
+		return err
+	}
+	c.header(labels)
+	out := options.Pool.Get()
+	defer out.Release()
+	for {
+		in, err := reader.Next()
+		if err == io.EOF {
+			c.problems.Notes = append(c.problems.Notes, reader.Notes()...)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		out.Reset()
+		err = c.check(in, out)
+		in.Release()
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// readable says whether the engine reads tables of a format.
+func readable(format string) bool {
+	switch strings.ToLower(format) {
+	case "csv", "tsv", "txt", "":
+		return true
+	}
+	return false
+}
+
+func unreadable(format string) Problem {
+	return Problem{Code: codeFormat, Message: fmt.Sprintf("format %q cannot be read as a table; csv and tsv can", format)}
+}

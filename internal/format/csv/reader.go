@@ -1,0 +1,412 @@
+// Package csv reads and writes delimited text.
+//
+// The reader takes what people have: any delimiter and line end, quotes or none,
+// ragged rows, cells of megabytes. It judges nothing: what a row lacks or has too
+// much is for the caller to say. The writer knows one form only (see [Writer]).
+// Both keep memory bounded by the longest row, not by the file.
+package csv
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/datahq/specstore/internal/errs"
+	"github.com/datahq/specstore/internal/format"
+	"github.com/datahq/specstore/internal/stream"
+)
+
+// Limits that hold where [Options] says nothing else.
+const (
+	DefaultMaxColumns = 16384
+	DefaultMaxCell    = 64 << 20 // bytes
+)
+
+// Options say how a file is read.
+type Options struct {
+	Dialect    *format.Dialect // nil: found out from the first rows
+	Encoding   string          // empty: found out from the bytes
+	Pool       *stream.Pool    // lends the batches; nil: one of its own
+	MaxColumns int             // of a row
+	MaxCell    int             // bytes of a cell; a row may have twice as many
+}
+
+// Error says why a file cannot be read on. Its code is one of frictionless v5.
+type Error struct {
+	Code    string // source-error or encoding-error
+	Row     int64  // physical, from 1; 0 where no row is to blame
+	Message string
+}
+
+// Error gives the message with its row.
+func (e *Error) Error() string {
+	if e.Row > 0 {
+		return fmt.Sprintf("row %d: %s", e.Row, e.Message)
+	}
+	return e.Message
+}
+
+// Unwrap makes it an Invalid error with its own text as the detail.
+func (e *Error) Unwrap() error { return errs.New(errs.Invalid, "csv", "%s", e.Error()) }
+
+const (
+	bufferBytes = 256 << 10
+	sampleBytes = 64 << 10
+)
+
+// Reader gives the rows of a file as batches of raw cells.
+type Reader struct {
+	text    *format.Text
+	dialect format.Dialect
+	pool    *stream.Pool
+	maxCols int
+	maxCell int
+
+	buf      []byte
+	pos, end int
+	readErr  error
+	row      int64 // physical number of the last row that was read
+	started  bool
+
+	delim      byte
+	delimRest  []byte // of a delimiter longer than a byte
+	quote      byte   // 0: none
+	escape     byte   // 0: none
+	stop       [256]bool
+	first      *stream.Batch // a row that Header read ahead
+	headerDone bool
+}
+
+// NewReader prepares a reader. Its error is an [Error] for an unknown encoding,
+// or one of the underlying reader.
+func NewReader(r io.Reader, o Options) (*Reader, error) {
+	text, err := format.NewText(r, o.Encoding)
+	if err != nil {
+		return nil, asError(err, 0)
+	}
+	rd := &Reader{text: text, pool: o.Pool, maxCols: o.MaxColumns, maxCell: o.MaxCell, buf: make([]byte, bufferBytes)}
+	if rd.pool == nil {
+		rd.pool = &stream.Pool{}
+	}
+	if rd.maxCols == 0 {
+		rd.maxCols = DefaultMaxColumns
+	}
+	if rd.maxCell == 0 {
+		rd.maxCell = DefaultMaxCell
+	}
+	if o.Dialect != nil {
+		rd.use(*o.Dialect)
+		return rd, nil
+	}
+	for rd.end < sampleBytes && rd.readErr == nil {
+		rd.fill()
+	}
+	rd.use(sniff(rd.buf[:rd.end], rd.readErr != nil))
+	return rd, nil
+}
+
+func asError(err error, row int64) error {
+	if e, ok := errors.AsType[*format.EncodingError](err); ok {
+		return &Error{Code: "encoding-error", Row: row, Message: e.Message}
+	}
+	return err
+}
+
+func (r *Reader) use(d format.Dialect) {
+	r.dialect = d
+	r.delim, r.delimRest = d.Delimiter[0], []byte(d.Delimiter[1:])
+	if d.QuoteChar != "" {
+		r.quote = d.QuoteChar[0]
+	}
+	if d.EscapeChar != "" {
+		r.escape = d.EscapeChar[0]
+		r.stop[r.escape] = true
+	}
+	r.stop[r.delim], r.stop['\n'], r.stop['\r'], r.stop[0] = true, true, true, true
+}
+
+// Encoding is the one that the file was read in so far.
+func (r *Reader) Encoding() string { return r.text.Encoding() }
+
+// Dialect is the one that the file is read by.
+func (r *Reader) Dialect() format.Dialect { return r.dialect }
+
+// Notes says what was read otherwise than declared.
+func (r *Reader) Notes() []string { return r.text.Notes() }
+
+// Header gives the labels of the columns, white space round them cut. It is nil
+// where the dialect says that there is no header. An empty file gives io.EOF.
+func (r *Reader) Header() ([]string, error) {
+	r.headerDone = true
+	b := r.pool.Get()
+	for range r.dialect.SkipRows {
+		b.Reset()
+		if err := r.readRow(b); err != nil {
+			b.Release()
+			return nil, err
+		}
+	}
+	if !r.dialect.Header {
+		b.Reset()
+		if err := r.nextRow(b); err != nil {
+			b.Release()
+			return nil, err
+		}
+		r.first = b
+		return nil, nil
+	}
+	defer b.Release()
+	rows := r.dialect.HeaderRows
+	if len(rows) == 0 {
+		rows = []int{int(r.row) + 1}
+	}
+	var labels []string
+	for i, want := range rows {
+		for {
+			b.Reset()
+			if err := r.nextRow(b); err != nil {
+				return nil, err
+			}
+			if r.row >= int64(want) {
+				break
+			}
+		}
+		for c := range b.Width(0) {
+			label := strings.TrimSpace(string(b.Cell(0, c)))
+			switch {
+			case c >= len(labels):
+				labels = append(labels, label)
+			case i > 0 && label != "":
+				labels[c] += r.dialect.HeaderJoin + label
+			}
+		}
+	}
+	return labels, nil
+}
+
+// Next gives the next rows. Rows are numbered as they stand in the file, the
+// header and rows that are dropped included. A row that is an empty line has one
+// empty cell. The end is io.EOF; the caller releases the batch.
+func (r *Reader) Next() (*stream.Batch, error) {
+	if !r.headerDone {
+		if _, err := r.Header(); err != nil {
+			return nil, err
+		}
+	}
+	b := r.first
+	r.first = nil
+	if b == nil {
+		b = r.pool.Get()
+	}
+	for !b.Full() {
+		err := r.nextRow(b)
+		if err == io.EOF && b.Rows() > 0 {
+			return b, nil
+		}
+		if err != nil {
+			b.Release()
+			return nil, err
+		}
+	}
+	return b, nil
+}
+
+// nextRow appends the next row that is no comment.
+func (r *Reader) nextRow(b *stream.Batch) error {
+	for {
+		if r.dialect.CommentChar != "" {
+			for r.end-r.pos < len(r.dialect.CommentChar) && r.readErr == nil {
+				r.fill()
+			}
+			if bytes.HasPrefix(r.buf[r.pos:r.end], []byte(r.dialect.CommentChar)) {
+				scratch := r.pool.Get()
+				err := r.readRow(scratch)
+				scratch.Release()
+				if err != nil {
+					return err
+				}
+				continue
+			}
+		}
+		return r.readRow(b)
+	}
+}
+
+// readRow appends one row. A row that the buffer does not hold whole is parsed
+// again once it does.
+func (r *Reader) readRow(b *stream.Batch) error {
+	for {
+		if r.pos == r.end && r.readErr != nil {
+			if r.readErr != io.EOF {
+				return asError(r.readErr, r.row+1)
+			}
+			return io.EOF
+		}
+		n, err := r.parse(b)
+		if err != nil {
+			b.DropRow()
+			return err
+		}
+		if n >= 0 {
+			r.pos += n
+			r.row++
+			b.EndRow(r.row)
+			return nil
+		}
+		b.DropRow()
+		if r.readErr != nil && r.readErr != io.EOF {
+			return asError(r.readErr, r.row+1)
+		}
+		if r.end-r.pos > 2*r.maxCell {
+			return &Error{Code: "source-error", Row: r.row + 1, Message: fmt.Sprintf("the row is longer than the limit of %d MiB", 2*r.maxCell>>20)}
+		}
+		r.fill()
+	}
+}
+
+// fill reads more, behind what is not parsed yet.
+func (r *Reader) fill() {
+	if r.pos > 0 {
+		r.end = copy(r.buf, r.buf[r.pos:r.end])
+		r.pos = 0
+	}
+	if r.end == len(r.buf) {
+		r.buf = append(r.buf, make([]byte, len(r.buf))...)
+	}
+	for range 100 {
+		n, err := r.text.Read(r.buf[r.end:])
+		r.end += n
+		r.readErr = err
+		if n > 0 || err != nil {
+			return
+		}
+	}
+	r.readErr = io.ErrNoProgress
+}
+
+// parse appends the cells of the row at pos and gives its length, line end
+// included, or -1 where the buffer ends before the row does.
+func (r *Reader) parse(b *stream.Batch) (int, error) {
+	buf := r.buf[r.pos:r.end]
+	last := r.readErr == io.EOF
+	p := 0
+	for column := 1; ; column++ {
+		if column > r.maxCols {
+			return 0, &Error{Code: "source-error", Row: r.row + 1, Message: fmt.Sprintf("the row has more than %d columns, the limit", r.maxCols)}
+		}
+		if r.dialect.SkipInitialSpace {
+			for p < len(buf) && buf[p] == ' ' {
+				p++
+			}
+		}
+		start := p
+		if p < len(buf) && r.quote != 0 && buf[p] == r.quote {
+			n, ok := r.quoted(b, buf[p:], last)
+			if !ok {
+				return -1, nil
+			}
+			p += n
+		}
+		// What follows, up to the delimiter or the end of the row.
+		from := p
+		for {
+			for p < len(buf) && !r.stop[buf[p]] {
+				p++
+			}
+			if p == len(buf) {
+				break
+			}
+			c := buf[p]
+			if c == 0 {
+				return 0, &Error{Code: "source-error", Row: r.row + 1, Message: "the file holds a NUL byte: it is no text, or its encoding must be declared"}
+			}
+			if c == r.escape && r.escape != 0 {
+				if p+1 >= len(buf) {
+					if !last {
+						return -1, nil
+					}
+					p++
+					break
+				}
+				b.AppendPart(buf[from:p])
+				from = p + 1
+				p += 2
+				continue
+			}
+			if c == r.delim && len(r.delimRest) > 0 {
+				if len(buf)-p-1 < len(r.delimRest) && !last {
+					return -1, nil
+				}
+				if !bytes.HasPrefix(buf[p+1:], r.delimRest) {
+					p++
+					continue
+				}
+			}
+			break
+		}
+		if p == len(buf) && !last {
+			return -1, nil
+		}
+		b.AppendPart(buf[from:min(p, len(buf))])
+		if p-start > r.maxCell {
+			return 0, &Error{Code: "source-error", Row: r.row + 1, Message: fmt.Sprintf("a cell is longer than the limit of %d MiB", r.maxCell>>20)}
+		}
+		b.EndCell()
+		if p >= len(buf) {
+			return len(buf), nil
+		}
+		switch buf[p] {
+		case '\n':
+			return p + 1, nil
+		case '\r':
+			if p+1 == len(buf) && !last {
+				return -1, nil
+			}
+			if p+1 < len(buf) && buf[p+1] == '\n' {
+				return p + 2, nil
+			}
+			return p + 1, nil
+		}
+		p += 1 + len(r.delimRest)
+	}
+}
+
+// quoted appends the part of a cell between quotes and gives its length, quotes
+// included. An unterminated quote takes all that is left of the file.
+func (r *Reader) quoted(b *stream.Batch, buf []byte, last bool) (int, bool) {
+	p := 1
+	for {
+		from := p
+		i := -1
+		if r.escape == 0 || r.escape == r.quote {
+			i = bytes.IndexByte(buf[p:], r.quote)
+		} else {
+			i = bytes.IndexAny(buf[p:], string([]byte{r.quote, r.escape}))
+		}
+		if i < 0 {
+			if !last {
+				return 0, false
+			}
+			b.AppendPart(buf[from:])
+			return len(buf), true
+		}
+		p += i
+		b.AppendPart(buf[from:p])
+		if p+1 >= len(buf) && !last {
+			return 0, false
+		}
+		if buf[p] == r.escape && r.escape != r.quote && p+1 < len(buf) {
+			b.AppendPart(buf[p+1 : p+2])
+			p += 2
+			continue
+		}
+		if r.dialect.DoubleQuote && p+1 < len(buf) && buf[p+1] == r.quote {
+			b.AppendPart(buf[p : p+1])
+			p += 2
+			continue
+		}
+		return p + 1, true
+	}
+}

@@ -1,0 +1,84 @@
+package csv
+
+import (
+	"io"
+
+	"github.com/datahq/specstore/internal/format"
+	"github.com/datahq/specstore/internal/stream"
+)
+
+// The delimiters that an undeclared file may have, the likelier first.
+var delimiters = []string{",", ";", "\t", "|"}
+
+const sampleRows = 100
+
+// sniff finds the delimiter of a file that declares none: the one that cuts most
+// rows of the sample into the same number of cells, more than one. It also finds
+// out whether a blank follows every delimiter.
+func sniff(sample []byte, whole bool) format.Dialect {
+	best := format.Default()
+	score := 0.0
+	for _, delimiter := range delimiters {
+		d := format.Default()
+		d.Delimiter = delimiter
+		same, width, blanks := measure(sample, whole, d)
+		if width < 2 {
+			continue
+		}
+		// A little weight on the width decides between equals.
+		if s := same + float64(min(width, 100))/1e4; s > score+1e-9 {
+			score = s
+			d.SkipInitialSpace = blanks
+			best = d
+		}
+	}
+	return best
+}
+
+// measure reads the sample by a dialect: the share of rows that are as wide as
+// the first, its width, and whether a blank follows every delimiter.
+func measure(sample []byte, whole bool, d format.Dialect) (same float64, width int, blanks bool) {
+	r := &Reader{pool: &stream.Pool{}, maxCols: DefaultMaxColumns, maxCell: DefaultMaxCell, buf: sample, end: len(sample)}
+	r.use(d)
+	if whole {
+		r.readErr = io.EOF
+	}
+	b := r.pool.Get()
+	defer b.Release()
+	for b.Rows() < sampleRows && r.pos < r.end {
+		n, err := r.parse(b)
+		if n < 0 || err != nil {
+			b.DropRow()
+			break
+		}
+		r.pos += n
+		r.row++
+		b.EndRow(r.row)
+	}
+	rows, equal := 0, 0
+	blanks = true
+	cells := 0
+	for i := range b.Rows() {
+		w := b.Width(i)
+		if w == 1 && len(b.Cell(i, 0)) == 0 {
+			continue
+		}
+		if rows == 0 {
+			width = w
+		}
+		rows++
+		if w == width {
+			equal++
+		}
+		for c := 1; c < w; c++ {
+			cells++
+			if cell := b.Cell(i, c); len(cell) == 0 || cell[0] != ' ' {
+				blanks = false
+			}
+		}
+	}
+	if rows == 0 {
+		return 0, 0, false
+	}
+	return float64(equal) / float64(rows), width, blanks && cells > 0
+}

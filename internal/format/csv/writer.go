@@ -1,0 +1,98 @@
+package csv
+
+import (
+	"io"
+
+	"github.com/datahq/specstore/internal/stream"
+)
+
+// Canonical is the dialect object of the files that [Writer] writes.
+func Canonical() map[string]any {
+	return map[string]any{"delimiter": ",", "doubleQuote": true, "lineTerminator": "\r\n", "quoteChar": `"`, "skipInitialSpace": false}
+}
+
+// Writer writes the published form: UTF-8 without a mark, CR LF after every row,
+// commas, quotes only where a cell needs them and doubled inside (RFC 4180). A
+// null is an empty cell. A row of one empty cell is written as two quotes, so
+// that it is not an empty line.
+type Writer struct {
+	w   io.Writer
+	buf []byte
+}
+
+const writeBytes = 64 << 10
+
+// NewWriter prepares a writer; [Writer.Close] must be called at the end.
+func NewWriter(w io.Writer) *Writer {
+	return &Writer{w: w, buf: make([]byte, 0, writeBytes+4096)}
+}
+
+// WriteHeader writes a row of labels.
+func (w *Writer) WriteHeader(labels []string) error {
+	for i, label := range labels {
+		if i > 0 {
+			w.buf = append(w.buf, ',')
+		}
+		w.buf = appendCell(w.buf, []byte(label))
+	}
+	if len(labels) == 1 && labels[0] == "" {
+		w.buf = append(w.buf, '"', '"')
+	}
+	w.buf = append(w.buf, '\r', '\n')
+	return w.spill()
+}
+
+// WriteBatch writes the rows of a batch.
+func (w *Writer) WriteBatch(b *stream.Batch) error {
+	for r := range b.Rows() {
+		width := b.Width(r)
+		for c := range width {
+			if c > 0 {
+				w.buf = append(w.buf, ',')
+			}
+			w.buf = appendCell(w.buf, b.Cell(r, c))
+		}
+		if width == 1 && len(b.Cell(r, 0)) == 0 {
+			w.buf = append(w.buf, '"', '"')
+		}
+		w.buf = append(w.buf, '\r', '\n')
+		if err := w.spill(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Close writes what is left. It does not close the underlying writer.
+func (w *Writer) Close() error {
+	_, err := w.w.Write(w.buf)
+	w.buf = w.buf[:0]
+	return err
+}
+
+func (w *Writer) spill() error {
+	if len(w.buf) < writeBytes {
+		return nil
+	}
+	return w.Close()
+}
+
+func appendCell(dst, cell []byte) []byte {
+	for _, c := range cell {
+		if c == ',' || c == '"' || c == '\n' || c == '\r' {
+			return appendQuoted(dst, cell)
+		}
+	}
+	return append(dst, cell...)
+}
+
+func appendQuoted(dst, cell []byte) []byte {
+	dst = append(dst, '"')
+	for _, c := range cell {
+		if c == '"' {
+			dst = append(dst, '"')
+		}
+		dst = append(dst, c)
+	}
+	return append(dst, '"')
+}

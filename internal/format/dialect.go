@@ -1,0 +1,130 @@
+// Package format holds what the file formats share: how a CSV file says that it
+// is written (the dialect), and how bytes become text.
+//
+// A declared property is obeyed and never second-guessed; what is not declared is
+// found out from the bytes. Text that leaves this package is valid UTF-8.
+package format
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+)
+
+// Dialect says how a CSV file is written (CSV Dialect 1.2; Table Dialect 2 names
+// are known as well).
+type Dialect struct {
+	Delimiter        string
+	QuoteChar        string // empty: no quoting
+	EscapeChar       string // empty: none
+	LineTerminator   string // CR, LF and CRLF always end a row
+	DoubleQuote      bool
+	SkipInitialSpace bool
+	Header           bool
+	HeaderRows       []int  // from 1; empty means the first row
+	HeaderJoin       string // between the labels of several header rows
+	CommentChar      string // rows that begin with it are dropped; empty: none
+	SkipRows         int    // rows dropped before the header
+	NullSequence     string // a cell of just this text has no value; empty: none
+}
+
+// Default is the dialect of a file that declares one without saying anything.
+func Default() Dialect {
+	return Dialect{Delimiter: ",", QuoteChar: `"`, LineTerminator: "\r\n", DoubleQuote: true, Header: true, HeaderJoin: " "}
+}
+
+// Problem is something that is wrong with a descriptor, at a JSON pointer.
+type Problem struct{ Pointer, Message string }
+
+// ParseDialect reads a dialect object. What it does not say has the standard's
+// default; unknown keys are ignored.
+func ParseDialect(v map[string]any) (Dialect, []Problem) {
+	p := dialectParser{v: v}
+	d := Default()
+	p.text("delimiter", 8, &d.Delimiter)
+	p.text("quoteChar", 4, &d.QuoteChar)
+	p.text("escapeChar", 4, &d.EscapeChar)
+	p.text("lineTerminator", 8, &d.LineTerminator)
+	p.text("commentChar", 8, &d.CommentChar)
+	p.text("nullSequence", 64, &d.NullSequence)
+	p.text("headerJoin", 8, &d.HeaderJoin)
+	p.boolean("doubleQuote", &d.DoubleQuote)
+	p.boolean("skipInitialSpace", &d.SkipInitialSpace)
+	p.boolean("header", &d.Header)
+	if rows, ok := v["headerRows"].([]any); ok {
+		for i, r := range rows {
+			n, ok := integer(r)
+			if !ok || n < 1 || n > 1000 || i > 0 && n <= d.HeaderRows[i-1] {
+				p.problem("headerRows", "must be a list of row numbers, from 1, ascending")
+				break
+			}
+			d.HeaderRows = append(d.HeaderRows, n)
+		}
+	}
+	if d.Delimiter == "" {
+		p.problem("delimiter", "must not be empty")
+	}
+	if strings.ContainsAny(d.Delimiter, "\r\n") {
+		p.problem("delimiter", "must not be a line end")
+	}
+	if len(d.QuoteChar) > 1 || len(d.EscapeChar) > 1 {
+		p.problem("quoteChar", "quote and escape characters other than ASCII are not supported")
+	}
+	if d.QuoteChar != "" && d.QuoteChar == d.Delimiter {
+		p.problem("quoteChar", "must differ from the delimiter")
+	}
+	if strings.Trim(d.LineTerminator, "\r\n") != "" {
+		p.problem("lineTerminator", "only CR, LF and CR LF end a row")
+	}
+	return d, p.problems
+}
+
+type dialectParser struct {
+	v        map[string]any
+	problems []Problem
+}
+
+func (p *dialectParser) problem(key, format string, args ...any) {
+	p.problems = append(p.problems, Problem{"/" + key, fmt.Sprintf(format, args...)})
+}
+
+func (p *dialectParser) text(key string, most int, to *string) {
+	switch v := p.v[key].(type) {
+	case nil:
+		if _, ok := p.v[key]; ok && (key == "quoteChar" || key == "escapeChar" || key == "commentChar" || key == "nullSequence") {
+			*to = ""
+		}
+	case string:
+		if len(v) > most {
+			p.problem(key, "must be at most %d bytes", most)
+			return
+		}
+		*to = v
+	default:
+		p.problem(key, "must be a text")
+	}
+}
+
+func (p *dialectParser) boolean(key string, to *bool) {
+	switch v := p.v[key].(type) {
+	case nil:
+	case bool:
+		*to = v
+	default:
+		p.problem(key, "must be true or false")
+	}
+}
+
+// integer reads a JSON number that is a whole one.
+func integer(v any) (int, bool) {
+	switch v := v.(type) {
+	case int:
+		return v, true
+	case float64:
+		return int(v), v == float64(int(v))
+	case json.Number:
+		n, err := v.Int64()
+		return int(n), err == nil
+	}
+	return 0, false
+}

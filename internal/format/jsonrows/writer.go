@@ -1,0 +1,82 @@
+// Package jsonrows writes tables as JSON: one array, an object a row, a row a
+// line. Keys stand in the order of the fields and no row is held back, so that
+// a file of any length can be written, and read line by line.
+package jsonrows
+
+import (
+	"io"
+
+	"github.com/datahq/specstore/internal/stream"
+	"github.com/datahq/specstore/internal/tableschema"
+)
+
+// Writer writes one array of objects in UTF-8.
+type Writer struct {
+	w      io.Writer
+	keys   [][]byte
+	values []func(dst, text []byte) []byte
+	buf    []byte
+	rows   int64
+}
+
+const writeBytes = 64 << 10
+
+// NewWriter prepares a writer of rows with the given fields. values append the
+// text of a cell as a JSON value; a null cell is null whatever they would say.
+func NewWriter(w io.Writer, names []string, values []func(dst, text []byte) []byte) *Writer {
+	jw := &Writer{w: w, values: values, buf: make([]byte, 0, writeBytes+4096)}
+	for i, name := range names {
+		key := []byte{'{'}
+		if i > 0 {
+			key = []byte{',', ' '}
+		}
+		jw.keys = append(jw.keys, append(tableschema.AppendJSONString(key, []byte(name)), ':', ' '))
+	}
+	jw.buf = append(jw.buf, '[')
+	return jw
+}
+
+// WriteBatch writes the rows of a batch; each has a cell for every field.
+func (w *Writer) WriteBatch(b *stream.Batch) error {
+	for r := range b.Rows() {
+		if w.rows > 0 {
+			w.buf = append(w.buf, ',')
+		}
+		w.buf = append(w.buf, '\n')
+		w.rows++
+		for c, key := range w.keys {
+			w.buf = append(w.buf, key...)
+			if b.Null(r, c) {
+				w.buf = append(w.buf, "null"...)
+			} else {
+				w.buf = w.values[c](w.buf, b.Cell(r, c))
+			}
+		}
+		if len(w.keys) == 0 {
+			w.buf = append(w.buf, '{')
+		}
+		w.buf = append(w.buf, '}')
+		if len(w.buf) >= writeBytes {
+			if err := w.flush(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Close ends the array and writes what is left. It does not close the underlying
+// writer.
+func (w *Writer) Close() error {
+	if w.rows > 0 {
+		w.buf = append(w.buf, '\n')
+	}
+	w.buf = append(w.buf, ']', '\n')
+	return w.flush()
+}
+
+func (w *Writer) flush() error {
+	_, err := w.w.Write(w.buf)
+	w.buf = w.buf[:0]
+	return err
+}

@@ -1,0 +1,227 @@
+package format
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/text/encoding"
+	"golang.org/x/text/encoding/charmap"
+	"golang.org/x/text/encoding/htmlindex"
+	"golang.org/x/text/encoding/ianaindex"
+	"golang.org/x/text/encoding/unicode"
+	"golang.org/x/text/transform"
+)
+
+// EncodingError says that bytes are not in the encoding that was declared or found.
+type EncodingError struct {
+	Offset  int64 // of the byte in the file, from 0; -1 where no byte is to blame
+	Message string
+}
+
+func (e *EncodingError) Error() string { return e.Message }
+
+// Text turns the bytes of a file into UTF-8.
+//
+// A byte order mark decides and is dropped. Without one, bytes that are valid
+// UTF-8 are UTF-8, whatever single-byte encoding was declared: clients guess that
+// label from the head of a file, and a text in another encoding is hardly ever
+// valid UTF-8. The choice stays open while there is only ASCII and is made on the
+// megabyte that follows the first other byte.
+type Text struct {
+	r        io.Reader
+	declared string
+	label    string
+	notes    []string
+
+	single  encoding.Encoding // what the bytes are if they are not UTF-8; nil: nothing
+	chosen  io.Reader         // decoder, once another encoding than UTF-8 is chosen
+	decided bool              // UTF-8 it is
+	pending []byte            // read, not yet given out
+	offset  int64
+	err     error
+}
+
+const lookAhead = 1 << 20
+
+// NewText reads a file in a declared encoding; an empty label means that none was
+// declared. Its error is an [EncodingError] for a label that nobody knows.
+func NewText(r io.Reader, label string) (*Text, error) {
+	t := &Text{r: r, declared: label, label: "utf-8"}
+	name := strings.ToLower(strings.TrimSpace(label))
+	head := make([]byte, 4)
+	n, err := io.ReadFull(r, head)
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		return nil, err
+	}
+	head = head[:n]
+	switch {
+	case bytes.HasPrefix(head, []byte("\xEF\xBB\xBF")):
+		t.pending, t.offset = head[3:], 3
+		t.decided = true
+		return t, nil
+	case bytes.HasPrefix(head, []byte("\xFF\xFE")), bytes.HasPrefix(head, []byte("\xFE\xFF")):
+		t.label = "utf-16"
+		t.decode(unicode.UTF16(unicode.LittleEndian, unicode.UseBOM), head)
+		return t, nil
+	}
+	t.pending = head
+	switch name {
+	case "":
+		t.single = charmap.Windows1252
+		return t, nil
+	case "utf-8", "utf8", "utf-8-sig", "utf_8":
+		return t, nil
+	case "ascii", "us-ascii":
+		return t, nil
+	}
+	e, err := htmlindex.Get(name)
+	if err != nil {
+		e, err = ianaindex.IANA.Encoding(name)
+	}
+	if err != nil || e == nil {
+		return nil, &EncodingError{-1, fmt.Sprintf("the encoding %q is not known", label)}
+	}
+	if _, ok := e.(*charmap.Charmap); ok {
+		t.single = e
+		return t, nil
+	}
+	t.label = name
+	t.decode(e, head)
+	return t, nil
+}
+
+func (t *Text) decode(e encoding.Encoding, head []byte) {
+	t.chosen = transform.NewReader(io.MultiReader(bytes.NewReader(head), t.r), e.NewDecoder())
+}
+
+// Encoding is the one that the bytes were read in so far.
+func (t *Text) Encoding() string { return t.label }
+
+// Notes says what was read otherwise than declared.
+func (t *Text) Notes() []string { return t.notes }
+
+// Read gives UTF-8. Bytes that are none end it with an [EncodingError].
+func (t *Text) Read(p []byte) (int, error) {
+	for {
+		if t.chosen != nil {
+			return t.chosen.Read(p)
+		}
+		if len(t.pending) > 0 {
+			n := copy(p, t.pending)
+			valid, err := t.check(p[:n], len(t.pending) > n || t.err == nil)
+			if err == errUndecided {
+				if err := t.decide(); err != nil {
+					return 0, err
+				}
+				continue
+			}
+			t.pending = t.pending[valid:]
+			t.offset += int64(valid)
+			if valid > 0 || err != nil {
+				return valid, err
+			}
+			// An unfinished character fills the rest: more bytes are needed.
+		}
+		if t.err != nil {
+			return 0, t.err
+		}
+		t.fill(len(p))
+	}
+}
+
+// fill reads more behind what is pending.
+func (t *Text) fill(want int) {
+	have := len(t.pending)
+	buf := make([]byte, have+max(want, 64<<10))
+	copy(buf, t.pending)
+	n, err := t.r.Read(buf[have:])
+	t.pending, t.err = buf[:have+n], err
+}
+
+var errUndecided = fmt.Errorf("format: the encoding is not decided yet")
+
+// check gives the length of the valid UTF-8 at the beginning of p.
+func (t *Text) check(p []byte, more bool) (int, error) {
+	if !t.decided {
+		if i := firstNonASCII(p); i < 0 {
+			return len(p), nil
+		} else if i > 0 {
+			return i, nil
+		}
+		return 0, errUndecided
+	}
+	if utf8.Valid(p) {
+		return len(p), nil
+	}
+	n := 0
+	for n < len(p) {
+		r, size := utf8.DecodeRune(p[n:])
+		if r == utf8.RuneError && size <= 1 {
+			if more && !utf8.FullRune(p[n:]) {
+				return n, nil
+			}
+			return n, t.invalid(t.offset + int64(n))
+		}
+		n += size
+	}
+	return n, nil
+}
+
+func (t *Text) invalid(offset int64) error {
+	what := "not UTF-8"
+	if t.declared != "" {
+		what = fmt.Sprintf("not UTF-8 (declared: %s)", t.declared)
+	}
+	return &EncodingError{offset, fmt.Sprintf("the byte at offset %d is %s; declare the file's `encoding`", offset, what)}
+}
+
+// decide looks ahead from the first byte that is not ASCII.
+func (t *Text) decide() error {
+	for len(t.pending) < lookAhead && t.err == nil {
+		t.fill(lookAhead - len(t.pending))
+	}
+	p := t.pending
+	for i := 1; i < utf8.UTFMax && t.err == nil && len(p) > 0; i++ { // an unfinished character at the end proves nothing
+		if r, size := utf8.DecodeLastRune(p); r != utf8.RuneError || size > 1 {
+			break
+		}
+		p = p[:len(p)-1]
+	}
+	if utf8.Valid(p) || t.single == nil {
+		t.decided = true
+		if t.declared != "" && t.single != nil {
+			t.notes = append(t.notes, fmt.Sprintf("the encoding %s was declared, but the bytes are valid UTF-8 and were read as such", t.declared))
+		}
+		return nil
+	}
+	t.label = strings.ToLower(t.declared)
+	if t.declared == "" {
+		t.label = "windows-1252"
+		t.notes = append(t.notes, "no encoding was declared and the bytes are not UTF-8: they were read as windows-1252")
+	}
+	rest := io.Reader(bytes.NewReader(t.pending))
+	if t.err == nil {
+		rest = io.MultiReader(rest, t.r)
+	}
+	t.chosen = transform.NewReader(rest, t.single.NewDecoder())
+	return nil
+}
+
+// firstNonASCII is the index of the first byte over 127, -1 where there is none.
+func firstNonASCII(p []byte) int {
+	i := 0
+	for ; i+8 <= len(p); i += 8 {
+		if (p[i]|p[i+1]|p[i+2]|p[i+3]|p[i+4]|p[i+5]|p[i+6]|p[i+7])&0x80 != 0 {
+			break
+		}
+	}
+	for ; i < len(p); i++ {
+		if p[i] >= utf8.RuneSelf {
+			return i
+		}
+	}
+	return -1
+}

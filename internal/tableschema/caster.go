@@ -1,0 +1,434 @@
+package tableschema
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// CastOptions say how cells are read.
+type CastOptions struct {
+	// Trim drops the blanks round a cell, except of strings, before anything else.
+	Trim bool
+}
+
+// Caster checks the cells of one field. It holds buffers, so a goroutine needs
+// its own.
+type Caster struct {
+	field    Field
+	trim     bool
+	empty    bool // the only missing value is the empty text
+	missing  map[string]bool
+	required bool
+	what     string // what a cell should have been: "an integer"
+	read     func(cell []byte) ([]byte, bool)
+	checks   []check
+	describe map[string]string // constraint to what it asks for
+
+	form    numberForm
+	item    *Caster // of a list
+	scratch []byte  // of the text that Cast gives
+	number  []byte
+	key     []byte
+}
+
+// check is a constraint: it reports whether a text in default form breaks it.
+type check struct {
+	name   string
+	breaks func(text []byte) bool
+}
+
+// ErrorKind says what a cell breaks.
+type ErrorKind uint8
+
+// The kinds of cell errors.
+const (
+	TypeError       ErrorKind = iota // the text is none of the field's type
+	ConstraintError                  // the value breaks a constraint
+)
+
+// CellError says what is wrong with a cell.
+type CellError struct {
+	Kind        ErrorKind
+	Constraints []string // those that are broken, sorted
+	Message     string   // for the owner
+}
+
+// Error gives the message.
+func (e *CellError) Error() string { return e.Message }
+
+// fieldError is a fault of a field's description.
+type fieldError struct{ pointer, message string }
+
+func (e *fieldError) Error() string { return e.pointer + ": " + e.message }
+
+func fault(pointer, format string, args ...any) error {
+	return &fieldError{pointer, fmt.Sprintf(format, args...)}
+}
+
+// Caster makes a caster of field i.
+func (s *Schema) Caster(i int, o CastOptions) (*Caster, error) {
+	f := s.Fields[i]
+	missing := s.missing
+	if v, ok := f.raw["missingValues"]; ok && v != nil {
+		p := &parser{}
+		if missing = p.missingValues("/missingValues", v); len(p.problems) > 0 {
+			return nil, fault(p.problems[0].Pointer, "%s", p.problems[0].Message)
+		}
+	}
+	c := &Caster{field: f, trim: o.Trim && f.Type != "string" && f.Type != "any"}
+	c.empty = len(missing) == 1 && missing[0] == ""
+	c.missing = make(map[string]bool, len(missing))
+	for _, m := range missing {
+		c.missing[m] = true
+	}
+	known := types()
+	t, ok := known[f.Type]
+	if !ok {
+		return nil, fault("/type", "there is no type %q; the types are %s", f.Type, strings.Join(slices.Sorted(maps.Keys(known)), ", "))
+	}
+	c.what = t.what
+	if err := t.prepare(c); err != nil {
+		return nil, err
+	}
+	return c, c.prepareConstraints(t)
+}
+
+// Cast checks a cell. It gives the value in default form, which may lie in the
+// cell itself and is valid until the next call; or null, for a missing value.
+func (c *Caster) Cast(cell []byte) (text []byte, null bool, err *CellError) {
+	raw := cell
+	if c.trim {
+		cell = bytes.TrimSpace(cell)
+	}
+	if len(cell) == 0 && c.empty || !c.empty && c.missing[string(cell)] {
+		if c.required {
+			return nil, true, &CellError{ConstraintError, []string{"required"}, fmt.Sprintf("field %q: a value is required", c.field.Name)}
+		}
+		return nil, true, nil
+	}
+	text, ok := c.read(cell)
+	if !ok {
+		return nil, false, &CellError{Kind: TypeError, Message: fmt.Sprintf("field %q: %s is not %s", c.field.Name, shown(raw), c.what)}
+	}
+	for i := range c.checks {
+		if c.checks[i].breaks(text) {
+			return nil, false, c.constraintError(raw, text)
+		}
+	}
+	return text, false, nil
+}
+
+func (c *Caster) constraintError(raw, text []byte) *CellError {
+	e := &CellError{Kind: ConstraintError}
+	var asked []string
+	for _, k := range c.checks {
+		if k.breaks(text) {
+			e.Constraints = append(e.Constraints, k.name)
+			asked = append(asked, c.describe[k.name])
+		}
+	}
+	e.Message = fmt.Sprintf("field %q: %s breaks %s", c.field.Name, shown(raw), strings.Join(asked, " and "))
+	return e
+}
+
+// parse reads a value of the field without regard to its constraints.
+func (c *Caster) parse(cell []byte) ([]byte, bool) {
+	if c.trim {
+		cell = bytes.TrimSpace(cell)
+	}
+	return c.read(cell)
+}
+
+const maxShown = 100 // bytes of a cell in a message
+
+func shown(cell []byte) string {
+	if len(cell) > maxShown {
+		end := maxShown
+		for end > 0 && !utf8.RuneStart(cell[end]) {
+			end--
+		}
+		return fmt.Sprintf("%q…", cell[:end])
+	}
+	return fmt.Sprintf("%q", cell)
+}
+
+// supported says which constraints a type has beside required, unique and enum.
+func (t fieldType) supports(constraint string) bool {
+	switch constraint {
+	case "required", "unique", "enum":
+		return true
+	case "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum":
+		return t.compare != nil
+	case "minLength", "maxLength":
+		return t.length != nil
+	case "pattern":
+		return t.pattern
+	case "jsonSchema":
+		return t.json
+	}
+	return false
+}
+
+func (c *Caster) prepareConstraints(t fieldType) error {
+	raw := c.field.raw
+	if v, ok := raw["constraints"]; ok && v != nil {
+		if _, ok := v.(map[string]any); !ok {
+			return fault("/constraints", "must be an object")
+		}
+	}
+	c.describe = map[string]string{}
+	constraints := c.field.constraints()
+	for _, name := range slices.Sorted(maps.Keys(constraints)) {
+		v := constraints[name]
+		pointer := "/constraints/" + name
+		if !t.supports(name) {
+			return fault(pointer, "a field of type %q has no such constraint", c.field.Type)
+		}
+		if v == nil {
+			continue
+		}
+		var breaks func([]byte) bool
+		var err error
+		switch name {
+		case "required", "unique":
+			on, ok := v.(bool)
+			if !ok {
+				return fault(pointer, "must be true or false")
+			}
+			if name == "required" {
+				c.required = on
+			}
+			continue
+		case "enum":
+			breaks, err = c.members(pointer, v)
+		case "minLength", "maxLength":
+			n, ok := wholeNumber(v)
+			if !ok {
+				return fault(pointer, "must be a whole number")
+			}
+			if name == "minLength" {
+				breaks = func(text []byte) bool { return t.length(c, text) < n }
+			} else {
+				breaks = func(text []byte) bool { return t.length(c, text) > n }
+			}
+		case "pattern":
+			breaks, err = patternCheck(pointer, v)
+		case "jsonSchema":
+			breaks, err = jsonSchemaCheck(pointer, v)
+		default:
+			breaks, err = c.bound(t, pointer, name, v)
+		}
+		if err != nil {
+			return err
+		}
+		c.checks = append(c.checks, check{name, breaks})
+		c.describe[name] = describe(name, v)
+	}
+	if v, ok := raw["categories"]; ok && v != nil {
+		if err := c.categories(v); err != nil {
+			return err
+		}
+	}
+	slices.SortFunc(c.checks, func(a, b check) int { return strings.Compare(a.name, b.name) })
+	return nil
+}
+
+// describe says what a constraint asks for.
+func describe(name string, v any) string {
+	text := jsonText(v)
+	if len(text) > maxShown {
+		text = shown([]byte(text))
+	}
+	return name + " " + text
+}
+
+// bound checks against a limit of the value.
+func (c *Caster) bound(t fieldType, pointer, name string, v any) (func([]byte) bool, error) {
+	limit, ok := c.value(v)
+	if !ok {
+		return nil, fault(pointer, "%s is not %s", shown([]byte(jsonText(v))), c.what)
+	}
+	compare, err := t.compare(c, limit)
+	if err != nil {
+		return nil, fault(pointer, "%s", err)
+	}
+	// A value that cannot be compared, such as NaN, breaks every bound.
+	switch name {
+	case "minimum":
+		return func(text []byte) bool { o, ok := compare(text); return !ok || o < 0 }, nil
+	case "maximum":
+		return func(text []byte) bool { o, ok := compare(text); return !ok || o > 0 }, nil
+	case "exclusiveMinimum":
+		return func(text []byte) bool { o, ok := compare(text); return !ok || o <= 0 }, nil
+	}
+	return func(text []byte) bool { o, ok := compare(text); return !ok || o >= 0 }, nil
+}
+
+// value casts a value of the schema by the field's own rules: a text as a cell
+// would be, a JSON value of the type as it is. The bytes are the caller's.
+func (c *Caster) value(v any) ([]byte, bool) {
+	if text, ok := v.(string); ok {
+		out, ok := c.read([]byte(text))
+		return slices.Clone(out), ok
+	}
+	text := []byte(jsonText(v))
+	switch c.field.Type {
+	case "number", "integer", "year":
+		ok := isNumber(text)
+		if c.field.Type != "number" {
+			ok = isInteger(text)
+		}
+		return text, ok
+	case "boolean":
+		_, ok := v.(bool)
+		return text, ok
+	case "string":
+		return nil, false
+	case "geopoint":
+		out, ok := readGeopoint(nil, text, "array")
+		return out, ok
+	}
+	out, ok := c.read(text)
+	return slices.Clone(out), ok
+}
+
+// members checks that a value is one of a list.
+func (c *Caster) members(pointer string, v any) (func([]byte) bool, error) {
+	list, ok := v.([]any)
+	if !ok {
+		return nil, fault(pointer, "must be a list")
+	}
+	set := make(map[string]bool, len(list))
+	for i, v := range list {
+		if text, ok := v.(string); ok && c.missing[text] {
+			continue // a missing cell is null and in no list
+		}
+		text, ok := c.value(v)
+		if !ok {
+			return nil, fault(fmt.Sprintf("%s/%d", pointer, i), "%s is not %s", shown([]byte(jsonText(v))), c.what)
+		}
+		set[string(c.AppendKey(nil, text))] = true
+	}
+	return func(text []byte) bool {
+		c.key = c.AppendKey(c.key[:0], text)
+		return !set[string(c.key)]
+	}, nil
+}
+
+// categories are the values that a field of a version 2 schema may have.
+func (c *Caster) categories(v any) error {
+	list, ok := v.([]any)
+	if !ok {
+		return fault("/categories", "must be a list")
+	}
+	if c.field.Type != "string" && c.field.Type != "integer" {
+		return fault("/categories", "a field of type %q has no categories", c.field.Type)
+	}
+	values := make([]any, len(list))
+	for i, v := range list {
+		values[i] = v
+		if m, ok := v.(map[string]any); ok {
+			values[i] = m["value"]
+		}
+	}
+	breaks, err := c.members("/categories", values)
+	if err != nil {
+		return err
+	}
+	c.checks = append(c.checks, check{"categories", breaks})
+	c.describe["categories"] = describe("categories", values)
+	return nil
+}
+
+// AppendKey appends bytes that are equal for equal values. text is in default form.
+func (c *Caster) AppendKey(dst, text []byte) []byte {
+	switch c.field.Type {
+	case "number", "integer", "year":
+		d := parseDecimal(c.number, text)
+		c.number = d.digits[:0]
+		return d.appendKey(dst)
+	case "datetime":
+		var m moment
+		if m.datetime(text) {
+			return appendMoment(dst, m.zoned, m.micros())
+		}
+	case "time":
+		if m, ok := readTime(text); ok {
+			return appendMoment(dst, m.zoned, m.dayMicros())
+		}
+	case "duration":
+		if d, ok := parseDuration(nil, text); ok {
+			return d.appendKey(dst)
+		}
+	case "geopoint":
+		if lon, lat, ok := splitGeopoint(text); ok {
+			dst = append(parseDecimal(nil, lon).appendKey(dst), ',')
+			return parseDecimal(nil, lat).appendKey(dst)
+		}
+	case "object", "array", "geojson":
+		return appendJSONKey(dst, text)
+	case "list":
+		for item := range c.items(text) {
+			out, ok := c.item.read(item)
+			if ok {
+				dst = c.item.AppendKey(dst, out)
+			}
+			dst = append(dst, 0)
+		}
+		return dst
+	}
+	return append(dst, text...)
+}
+
+// AppendJSON appends the value as JSON. text is in default form.
+func (c *Caster) AppendJSON(dst, text []byte) []byte {
+	switch c.field.Type {
+	case "number", "integer", "year":
+		return appendJSONNumber(dst, text)
+	case "boolean":
+		return append(dst, text...)
+	case "object", "array", "geojson":
+		if bytes.ContainsAny(text, "\r\n") { // a row is a line
+			var b bytes.Buffer
+			if json.Compact(&b, text) == nil {
+				return append(dst, b.Bytes()...)
+			}
+		}
+		return append(dst, text...)
+	}
+	return AppendJSONString(dst, text)
+}
+
+const hexDigits = "0123456789abcdef"
+
+// AppendJSONString appends a JSON string: UTF-8 as it is, escapes only where JSON
+// wants them. The text must be valid UTF-8.
+func AppendJSONString(dst, text []byte) []byte {
+	dst = append(dst, '"')
+	from := 0
+	for i, c := range text {
+		if c >= ' ' && c != '"' && c != '\\' {
+			continue
+		}
+		dst = append(dst, text[from:i]...)
+		from = i + 1
+		switch c {
+		case '"', '\\':
+			dst = append(dst, '\\', c)
+		case '\n':
+			dst = append(dst, '\\', 'n')
+		case '\r':
+			dst = append(dst, '\\', 'r')
+		case '\t':
+			dst = append(dst, '\\', 't')
+		default:
+			dst = append(dst, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
+		}
+	}
+	return append(append(dst, text[from:]...), '"')
+}
