@@ -20,7 +20,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"comma", "{\"a\":1,}", "line 1, column"},
 		{"NaN", "{\"a\":NaN}", "line 1, column"},
 		{"cut", "{\"a\":", "too early"},
-		{"deep", strings.Repeat(`{"a":`, 101) + "1" + strings.Repeat("}", 101), "nested deeper than 100"},
+		{"deep", strings.Repeat(`{"a":`, 101) + "1" + strings.Repeat("}", 101), "line 1, column 500: the document is nested deeper than 100"},
 		{"very deep", "{\"a\":" + strings.Repeat(`[`, 1<<20), "nested deeper than 100"},
 	} {
 		_, err := datapackage.Decode(strings.NewReader(c.text))

@@ -24,7 +24,7 @@ const (
 )
 
 // Decode reads one JSON object, strictly: UTF-8, no key twice, nothing behind it.
-// Its error is Invalid, or TooLarge, and says the line and column.
+// Its error is Invalid and says the line and column (in bytes, from 1), or TooLarge.
 func Decode(r io.Reader) (map[string]any, error) {
 	text, err := io.ReadAll(io.LimitReader(r, MaxBytes+1))
 	if err != nil {
@@ -46,7 +46,7 @@ func Decode(r io.Reader) (map[string]any, error) {
 
 func decodeText(text []byte) (any, error) {
 	text = bytes.TrimPrefix(text, []byte("\ufeff"))
-	d := &decoder{jsontext.NewDecoder(bytes.NewReader(text))}
+	d := &decoder{jsontext.NewDecoder(bytes.NewReader(text)), text}
 	v, err := d.value(1)
 	if err == nil {
 		if _, err = d.ReadToken(); err == io.EOF {
@@ -79,12 +79,15 @@ func position(text []byte, at int64) (line, column int) {
 	return bytes.Count(before, []byte{'\n'}) + 1, len(before) - bytes.LastIndexByte(before, '\n')
 }
 
-type decoder struct{ *jsontext.Decoder }
+type decoder struct {
+	*jsontext.Decoder
+	text []byte // all of it, for the places of errors
+}
 
 func (d *decoder) value(depth int) (any, error) {
 	if depth > MaxDepth {
-		line := d.InputOffset()
-		return nil, errs.New(errs.Invalid, "datapackage.Decode", "the document is nested deeper than %d levels, at byte %d", MaxDepth, line)
+		line, column := position(d.text, d.InputOffset())
+		return nil, errs.New(errs.Invalid, "datapackage.Decode", "line %d, column %d: the document is nested deeper than %d levels", line, column, MaxDepth)
 	}
 	t, err := d.ReadToken()
 	if err != nil {

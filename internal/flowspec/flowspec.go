@@ -4,7 +4,9 @@
 // [Check] finds all problems of a spec at once, each with a JSON pointer, and gives
 // a [Spec] in which what later layers rely on is of the right type, names are
 // usable and no two things that a flow makes have one name. What is uploaded is
-// never altered and nothing is opened or fetched.
+// never altered and nothing of it is opened or fetched. What a spec makes of itself
+// is bounded: a pointer to one schema from many resources is short to write and
+// long to plan.
 package flowspec
 
 import (
@@ -15,6 +17,7 @@ import (
 	"unicode"
 
 	"github.com/datahq/specstore/internal/datapackage"
+	"github.com/datahq/specstore/internal/errs"
 	"golang.org/x/text/unicode/norm"
 )
 
@@ -53,6 +56,7 @@ type Spec struct {
 	Resources   []Resource
 	Processing  []Processing
 	ZipFile     string // file name of the archive
+	Schedule    Schedule
 	UpdateTime  string // of `meta`, which the service overrides
 	CreateTime  string
 	resourceMap map[string]any
@@ -93,7 +97,13 @@ type Step struct {
 // ID is the dataset's: owner ID and name.
 func (s *Spec) ID() string { return s.OwnerID + "/" + s.Dataset }
 
-const maxName = 100 // characters
+// Limits of a spec.
+const (
+	maxName     = 100     // characters
+	maxTables   = 10_000  // resources, and as many entries of processing
+	maxValues   = 1 << 19 // JSON values in the resources and tables of a plan, pointers followed
+	maxProblems = 1000    // that are told at once
+)
 
 // ReservedOwners are the owner names that routes of the service stand in the way of.
 var ReservedOwners = []string{
@@ -130,9 +140,50 @@ func allDigits(s string) bool {
 }
 
 // checker collects problems.
-type checker struct{ problems []Problem }
+type checker struct {
+	problems []Problem
+	values   int // of a plan so far
+}
+
+// spend counts the values of a part of the plan, and says whether they are still
+// within the limit. Counting ends there.
+func (c *checker) spend(v any) bool {
+	if c.values++; c.values > maxValues {
+		return false
+	}
+	switch v := v.(type) {
+	case map[string]any:
+		for _, item := range v {
+			if !c.spend(item) {
+				return false
+			}
+		}
+	case []any:
+		for _, item := range v {
+			if !c.spend(item) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+const tooManyValues = "the resources and tables hold more than %d values, schemas counted wherever they are used"
+
+// tables reads a list of resources or of processing and bounds its length.
+func (c *checker) tables(m map[string]any, at, key string) []any {
+	list := c.list(m, at, key)
+	if len(list) > maxTables {
+		c.add(at+"/"+key, "must not have more than %d entries", maxTables)
+		return nil
+	}
+	return list
+}
 
 func (c *checker) add(pointer, format string, args ...any) {
+	if len(c.problems) >= maxProblems {
+		return
+	}
 	c.problems = append(c.problems, Problem{Pointer: pointer, Message: fmt.Sprintf(format, args...)})
 }
 
@@ -183,7 +234,8 @@ func (c *checker) text(m map[string]any, at, key string, required bool) (string,
 	return s, ok
 }
 
-// Check checks an uploaded object. The spec is nil where there are problems.
+// Check checks an uploaded object. The spec is nil where there are problems, of
+// which the first thousand are told.
 func Check(raw map[string]any) (*Spec, []Problem) {
 	c := &checker{}
 	s := &Spec{Raw: raw, Findability: Published}
@@ -192,9 +244,11 @@ func Check(raw map[string]any) (*Spec, []Problem) {
 	c.processing(s)
 	c.outputs(s)
 	if v := raw["schedule"]; v != nil {
-		if _, err := ParseSchedule(v); err != nil {
-			c.add("/schedule", "%s", err)
+		schedule, err := ParseSchedule(v)
+		if err != nil {
+			c.add("/schedule", "%s", errs.Detail(err))
 		}
+		s.Schedule = schedule
 	}
 	if len(c.problems) == 0 {
 		c.collisions(s)
@@ -301,7 +355,7 @@ func (c *checker) descriptor(s *Spec, at string, hasURL bool) {
 		c.text(s.Descriptor, at, "readme", false)
 	}
 	seen := map[string]bool{}
-	for i, v := range c.list(s.Descriptor, at, "resources") {
+	for i, v := range c.tables(s.Descriptor, at, "resources") {
 		at := fmt.Sprintf("%s/resources/%d", at, i)
 		raw, ok := v.(map[string]any)
 		if !ok {
@@ -334,6 +388,10 @@ func (c *checker) descriptor(s *Spec, at string, hasURL bool) {
 			c.add("/inputs/0/url", "is required: the path %q is relative to it", r.Path)
 		}
 		r.Descriptor = c.resolve(s.Descriptor, raw, at)
+		if !c.spend(r.Descriptor) {
+			c.add(at, tooManyValues, maxValues)
+			return
+		}
 		s.Resources = append(s.Resources, r)
 	}
 }
@@ -430,7 +488,7 @@ func lookup(v any, pointer string) any {
 var sealed = []string{"name", "url", "path", "datahub", "schema", "dpp", "resource", "signed", "geojsonSchema", "data"}
 
 func (c *checker) processing(s *Spec) {
-	for i, v := range c.list(s.Raw, "", "processing") {
+	for i, v := range c.tables(s.Raw, "", "processing") {
 		at := fmt.Sprintf("/processing/%d", i)
 		raw, ok := v.(map[string]any)
 		if !ok {
@@ -481,11 +539,22 @@ func (c *checker) processing(s *Spec) {
 	}
 	// The original ignored an input that is the output of another entry; so do we,
 	// since old specs have such.
+	inputs, outputs := map[string]Resource{}, map[string]bool{}
+	for _, r := range s.Resources {
+		inputs[r.Name], inputs[r.Name+"_original"] = r, r
+	}
+	for _, p := range s.Processing {
+		outputs[p.Output] = true
+	}
 	for i, p := range s.Processing {
-		known := slices.ContainsFunc(s.Resources, func(r Resource) bool { return r.Name == p.Input || r.Name+"_original" == p.Input }) ||
-			slices.ContainsFunc(s.Processing, func(q Processing) bool { return q.Output == p.Input })
-		if p.Input != "" && !known {
+		r, known := inputs[p.Input]
+		if p.Input != "" && !known && !outputs[p.Input] {
 			c.add(fmt.Sprintf("/processing/%d/input", i), "there is no resource %q", p.Input)
+		}
+		// Every entry makes a copy of its input.
+		if known && !(c.spend(r.Descriptor) && c.spend(p.Tabulator)) {
+			c.add(fmt.Sprintf("/processing/%d", i), tooManyValues, maxValues)
+			return
 		}
 	}
 }
@@ -509,6 +578,8 @@ func (c *checker) outputs(s *Spec) {
 				if file, ok = c.text(parameters, at+"/parameters", "out-file", false); ok {
 					if wrong := checkName(file); wrong != "" {
 						c.add(at+"/parameters/out-file", "%s", wrong)
+					} else if allDigits(file) {
+						c.add(at+"/parameters/out-file", "the name must not be a number: packages of revisions have such names")
 					}
 				}
 			}
@@ -527,15 +598,14 @@ func (c *checker) outputs(s *Spec) {
 
 // collisions makes sure that no two things that the flow makes have one name.
 func (c *checker) collisions(s *Spec) {
-	at := map[string]string{}
+	owners := map[string]string{"validation_report": "the report of the flow"}
 	claim := func(name, pointer, what string) {
-		if other, ok := at[name]; ok {
-			c.add(pointer, "%s is named %q, and so is what %s asks for", what, name, other)
+		if other, ok := owners[name]; ok {
+			c.add(pointer, "%s is named %q, and so is %s", what, name, other)
 			return
 		}
-		at[name] = pointer
+		owners[name] = what + " (" + pointer + ")"
 	}
-	claim("validation_report", "/", "the report")
 	claim(strings.ReplaceAll(s.ZipFile, ".", "_"), "/outputs", "the archive")
 	table := func(name, pointer string) {
 		claim(name, pointer, "the resource")
@@ -543,10 +613,17 @@ func (c *checker) collisions(s *Spec) {
 		claim(name+"_json", pointer, "its JSON")
 		claim(name+"_csv_preview", pointer, "its preview")
 	}
+	inputs := map[string]bool{}
+	for _, p := range s.Processing {
+		inputs[p.Input] = true
+	}
 	for i, r := range s.Resources {
 		pointer := fmt.Sprintf("/inputs/0/parameters/descriptor/resources/%d/name", i)
 		_, tabular := r.Descriptor["schema"]
-		processed := slices.ContainsFunc(s.Processing, func(p Processing) bool { return p.Input == r.Name })
+		processed := inputs[r.Name]
+		if inputs[r.Name+"_original"] {
+			claim(r.Name+"_original_original", pointer, "the copy of its copy")
+		}
 		switch {
 		case tabular && !processed:
 			table(r.Name, pointer)

@@ -1,6 +1,7 @@
 package flowspec_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -112,9 +113,161 @@ func TestParseSchedule(t *testing.T) {
 		{"every 59s", 0, "Can't schedule tasks for less than one minute"}, {"every 0d", 0, "Can't schedule tasks for less than one minute"},
 	} {
 		got, err := flowspec.ParseSchedule(c.in)
-		if got != c.want || c.text != "" && errs.Detail(err) != c.text || c.text == "" && err != nil {
+		if got.Every != c.want || c.text != "" && errs.Detail(err) != c.text || c.text == "" && err != nil {
 			t.Errorf("%q: %v, %v; want %v, %q", c.in, got, err, c.want, c.text)
 		}
+	}
+}
+
+func TestCron(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ cron, zone, want string }{
+		{"0 6 * * 1", "Europe/London", ""}, {" */15  0-6,22 1-31/2 * 0,7 ", "UTC", ""},
+		{"0 6 * *", "UTC", "five fields"}, {"60 6 * * 1", "UTC", "bad minute"}, {"0 24 * * 1", "UTC", "bad hour"},
+		{"0 6 0 * 1", "UTC", "bad day of the month"}, {"0 6 1 13 1", "UTC", "bad month"}, {"0 6 1 1 8", "UTC", "bad day of the week"},
+		{"5-1 6 * * *", "UTC", "bad minute"}, {"*/0 * * * *", "UTC", "bad minute"}, {"1/2 * * * *", "UTC", "bad minute"},
+		{"+1 * * * *", "UTC", "bad minute"}, {", * * * *", "UTC", "bad minute"}, {"0 6 * * 1", "Mars/Base", "unknown timezone"},
+		{"0 6 * * 1", "../../etc/passwd", "unknown timezone"}, {"0 6 * * 1", "Local", "unknown timezone"}, {"0 6 * * 1", "", "unknown timezone"},
+	} {
+		got, err := flowspec.ParseSchedule(map[string]any{"cron": c.cron, "timezone": c.zone})
+		if c.want == "" && (err != nil || got.Cron != strings.Join(strings.Fields(c.cron), " ") || got.Timezone != c.zone) {
+			t.Errorf("%q: %+v, %v", c.cron, got, err)
+		}
+		if c.want != "" && (!errs.Is(err, errs.Invalid) || !strings.Contains(errs.Detail(err), c.want)) {
+			t.Errorf("%q %q: %v, want %q", c.cron, c.zone, err, c.want)
+		}
+	}
+	if got, err := flowspec.ParseSchedule(map[string]any{"cron": "0 6 * * 1"}); err != nil || got.Timezone != "UTC" {
+		t.Errorf("without a timezone: %+v, %v", got, err)
+	}
+	for _, v := range []any{map[string]any{}, map[string]any{"cron": 1}, map[string]any{"cron": "0 6 * * 1", "every": "2d"}, map[string]any{"cron": "0 6 * * 1", "timezone": 1}} {
+		if _, err := flowspec.ParseSchedule(v); !errs.Is(err, errs.Invalid) {
+			t.Errorf("%v: %v", v, err)
+		}
+	}
+	if got, err := flowspec.ParseSchedule(nil); err != nil || got != (flowspec.Schedule{}) {
+		t.Errorf("null: %+v, %v", got, err)
+	}
+}
+
+// TestMessagesAreForUsers: a problem's text has no name of a function in it.
+func TestMessagesAreForUsers(t *testing.T) {
+	t.Parallel()
+	_, problems := flowspec.Check(map[string]any{"schedule": "often"})
+	if lines := flowspec.ProblemLines(problems); !slices.Contains(lines, "/schedule: Schedule should start with 'every'") {
+		t.Errorf("%q", lines)
+	}
+}
+
+// spec is one with the resources and processing that are given.
+func spec(descriptor map[string]any, processing ...any) map[string]any {
+	return map[string]any{
+		"meta": map[string]any{"ownerid": "me", "dataset": "tides"},
+		"inputs": []any{map[string]any{
+			"kind": "datapackage", "url": "https://example.org/datapackage.json", "parameters": map[string]any{"descriptor": descriptor},
+		}},
+		"processing": processing,
+	}
+}
+
+// TestWhatIsShortToWriteAndLongToPlanIsRefused: one schema for many resources, one
+// resource as the input of many entries, lists without an end.
+func TestWhatIsShortToWriteAndLongToPlanIsRefused(t *testing.T) {
+	t.Parallel()
+	var fields, pointing, many, entries, bad []any
+	for i := range 1000 {
+		fields = append(fields, map[string]any{"name": fmt.Sprint("f", i), "type": "string"})
+		entries = append(entries, map[string]any{"input": "one", "output": fmt.Sprint("o", i)})
+	}
+	schema := map[string]any{"fields": fields}
+	for i := range 1000 {
+		pointing = append(pointing, map[string]any{"name": fmt.Sprint("r", i), "path": "a.csv", "schema": "#/schema"})
+	}
+	for i := range 10_001 {
+		many = append(many, map[string]any{"name": fmt.Sprint("r", i), "path": "a.csv"})
+	}
+	for range 5000 {
+		bad = append(bad, "text")
+	}
+	one := map[string]any{"name": "one", "path": "a.csv", "schema": schema}
+	const at = "/inputs/0/parameters/descriptor/resources"
+	for name, c := range map[string]struct {
+		raw  map[string]any
+		want string
+	}{
+		"schemas": {spec(map[string]any{"schema": schema, "resources": pointing}), "hold more than"},
+		"entries": {spec(map[string]any{"resources": []any{one}}, entries...), "hold more than"},
+		"list":    {spec(map[string]any{"resources": many}), at + ": must not have more than"},
+	} {
+		_, problems := flowspec.Check(c.raw)
+		if lines := flowspec.ProblemLines(problems); len(lines) != 1 || !strings.Contains(lines[0], c.want) {
+			t.Errorf("%s: %.200q, want %q", name, lines, c.want)
+		}
+	}
+	if _, problems := flowspec.Check(spec(map[string]any{"resources": bad})); len(problems) != 1000 {
+		t.Errorf("%d problems are told, want 1000", len(problems))
+	}
+	// A large spec that is no attack passes.
+	if _, problems := flowspec.Check(spec(map[string]any{"resources": many[:10_000]})); problems != nil {
+		t.Errorf("10,000 files: %.200q", problems)
+	}
+}
+
+// TestNamesThatMeet: no two things that a flow makes have one name.
+func TestNamesThatMeet(t *testing.T) {
+	t.Parallel()
+	resource := func(name string, schema bool) any {
+		m := map[string]any{"name": name, "path": "a.csv"}
+		if schema {
+			m["schema"] = map[string]any{}
+		}
+		return m
+	}
+	zip := func(file string) map[string]any {
+		m := spec(map[string]any{"resources": []any{resource("a", true)}})
+		m["outputs"] = []any{map[string]any{"kind": "zip", "parameters": map[string]any{"out-file": file}}}
+		return m
+	}
+	of := func(list ...any) map[string]any { return spec(map[string]any{"resources": list}) }
+	for name, c := range map[string]struct {
+		raw map[string]any
+		ok  bool
+	}{
+		"report":           {of(resource("validation_report", false)), false},
+		"archive":          {of(resource("tides_zip", false)), false},
+		"CSV":              {of(resource("a", true), resource("a_csv", false)), false},
+		"preview":          {of(resource("a", true), resource("a_csv_preview", false)), false},
+		"copy":             {of(resource("a", true), resource("a_original", true)), false},
+		"copy of a copy":   {spec(map[string]any{"resources": []any{resource("a", true)}}, map[string]any{"input": "a_original", "output": "a_original_original"}), false},
+		"output":           {spec(map[string]any{"resources": []any{resource("a", true), resource("b", true)}}, map[string]any{"input": "a", "output": "b"}), false},
+		"output as it was": {spec(map[string]any{"resources": []any{resource("a", true)}}, map[string]any{"input": "a", "output": "a"}), true},
+		"zip of a CSV":     {zip("a.csv"), false},
+		"zip a number":     {zip("12"), false},
+		"zip":              {zip("12.zip"), true},
+		"no table":         {of(resource("a", false), resource("a_csv", false)), true},
+	} {
+		if _, problems := flowspec.Check(c.raw); (problems == nil) != c.ok {
+			t.Errorf("%s: %v", name, problems)
+		}
+	}
+}
+
+// TestYAMLValues: into the JSON value space.
+func TestYAMLValues(t *testing.T) {
+	t.Parallel()
+	got, err := flowspec.ParseYAML([]byte("day: 2020-01-02\nbig: 12345678901234567890.120\nhex: 0x1F\nplus: +1\nno: no\ntrue: True\nnull: ~\ntext: '1'\nagain: &a [1]\nalias: *a\n1: one\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `map[1:one again:[1] alias:[1] big:12345678901234567890.120 day:2020-01-02 hex:31 no:no null:<nil> plus:1 text:1 true:true]`
+	if fmt.Sprint(got) != want {
+		t.Errorf("got  %v\nwant %s", got, want)
+	}
+	if _, ok := got["text"].(string); !ok {
+		t.Errorf("a quoted number is %T", got["text"])
+	}
+	if _, ok := got["day"].(string); !ok {
+		t.Errorf("a date is %T", got["day"])
 	}
 }
 
@@ -137,6 +290,7 @@ func TestYAMLRefused(t *testing.T) {
 
 func FuzzCheck(f *testing.F) {
 	f.Add([]byte(good))
+	f.Add([]byte("schedule: {cron: '*/5 0 1-3 * 0,7', timezone: UTC}\nmeta: {ownerid: ü, dataset: a}\ninputs: [{kind: datapackage, parameters: {descriptor: {}}}]"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		raw, err := flowspec.ParseYAML(text)
 		if err != nil {

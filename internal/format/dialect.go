@@ -23,6 +23,7 @@ type Dialect struct {
 	Header           bool
 	HeaderRows       []int  // from 1; empty means the first row
 	HeaderJoin       string // between the labels of several header rows
+	CommentRows      []int  // numbers of rows that are dropped, ascending
 	CommentChar      string // rows that begin with it are dropped; empty: none
 	SkipRows         int    // rows dropped before the header
 	NullSequence     string // a cell of just this text has no value; empty: none
@@ -51,16 +52,8 @@ func ParseDialect(v map[string]any) (Dialect, []Problem) {
 	p.boolean("doubleQuote", &d.DoubleQuote)
 	p.boolean("skipInitialSpace", &d.SkipInitialSpace)
 	p.boolean("header", &d.Header)
-	if rows, ok := v["headerRows"].([]any); ok {
-		for i, r := range rows {
-			n, ok := integer(r)
-			if !ok || n < 1 || n > 1000 || i > 0 && n <= d.HeaderRows[i-1] {
-				p.problem("headerRows", "must be a list of row numbers, from 1, ascending")
-				break
-			}
-			d.HeaderRows = append(d.HeaderRows, n)
-		}
-	}
+	d.HeaderRows = p.rows("headerRows")
+	d.CommentRows = p.rows("commentRows")
 	if d.Delimiter == "" {
 		p.problem("delimiter", "must not be empty")
 	}
@@ -103,6 +96,27 @@ func (p *dialectParser) text(key string, most int, to *string) {
 	default:
 		p.problem(key, "must be a text")
 	}
+}
+
+// rows reads a list of row numbers.
+func (p *dialectParser) rows(key string) []int {
+	v, ok := p.v[key]
+	if !ok || v == nil {
+		return nil
+	}
+	list, ok := v.([]any)
+	var rows []int
+	for _, r := range list {
+		n, whole := integer(r)
+		ok = ok && whole && n >= 1 && (len(rows) == 0 || n > rows[len(rows)-1])
+		rows = append(rows, n)
+	}
+	const most = 1000
+	if !ok || len(rows) > most || key == "headerRows" && len(rows) > 0 && rows[len(rows)-1] > most {
+		p.problem(key, "must be a list of at most %d row numbers, from 1, ascending", most)
+		return nil
+	}
+	return rows
 }
 
 func (p *dialectParser) boolean(key string, to *bool) {

@@ -50,7 +50,7 @@ const lookAhead = 1 << 20
 // declared. Its error is an [EncodingError] for a label that nobody knows.
 func NewText(r io.Reader, label string) (*Text, error) {
 	t := &Text{r: r, declared: label, label: "utf-8"}
-	name := strings.ToLower(strings.TrimSpace(label))
+	name := canonicalName(label)
 	head := make([]byte, 4)
 	n, err := io.ReadFull(r, head)
 	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
@@ -72,7 +72,7 @@ func NewText(r io.Reader, label string) (*Text, error) {
 	case "":
 		t.single = charmap.Windows1252
 		return t, nil
-	case "utf-8", "utf8", "utf-8-sig", "utf_8":
+	case "utf-8", "utf-8-sig":
 		return t, nil
 	case "ascii", "us-ascii":
 		return t, nil
@@ -91,6 +91,26 @@ func NewText(r io.Reader, label string) (*Text, error) {
 	t.label = name
 	t.decode(e, head)
 	return t, nil
+}
+
+// canonicalName turns the names that Python's tools write into those of the IANA.
+func canonicalName(label string) string {
+	name := strings.ReplaceAll(strings.ToLower(strings.TrimSpace(label)), "_", "-")
+	switch name {
+	case "utf8":
+		return "utf-8"
+	case "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be":
+		return name[:6] + name[7:]
+	case "latin-1", "iso8859-1", "l1":
+		return "iso-8859-1"
+	}
+	if number, ok := strings.CutPrefix(name, "iso8859-"); ok {
+		return "iso-8859-" + number
+	}
+	if number, ok := strings.CutPrefix(name, "cp125"); ok {
+		return "windows-125" + number
+	}
+	return name
 }
 
 func (t *Text) decode(e encoding.Encoding, head []byte) {

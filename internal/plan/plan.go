@@ -8,6 +8,7 @@
 package plan
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
@@ -56,9 +57,11 @@ type Pipeline struct {
 // MarshalJSON gives [ID, details].
 func (p Pipeline) MarshalJSON() ([]byte, error) { return json.Marshal([]any{p.ID, p.Details}) }
 
-// UnmarshalJSON reads [ID, details].
+// UnmarshalJSON reads [ID, details]; numbers are json.Number.
 func (p *Pipeline) UnmarshalJSON(b []byte) error {
-	return json.Unmarshal(b, &[]any{&p.ID, &p.Details})
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.UseNumber()
+	return d.Decode(&[]any{&p.ID, &p.Details})
 }
 
 // Details are a pipeline's steps and what it waits for.
@@ -111,12 +114,14 @@ func (a *artifact) tabular() bool { return a.kind == typeTabular }
 type planner struct {
 	Input
 	flowID    string
+	metadata  map[string]any // the descriptor without its resources, for all pipelines
 	sources   []*artifact
 	made      []*artifact
 	pipelines []Pipeline
 }
 
-// Plan makes the pipelines. It fails with Invalid where a source cannot be signed.
+// Plan makes the pipelines. Their parameters share values with each other and with
+// the spec, and must not be altered. It fails with Invalid where a source cannot be signed.
 func Plan(in Input) ([]Pipeline, error) {
 	if in.UpdateTime == "" {
 		in.UpdateTime = in.Spec.UpdateTime
@@ -124,7 +129,8 @@ func Plan(in Input) ([]Pipeline, error) {
 	if in.CreateTime == "" {
 		in.CreateTime = in.Spec.CreateTime
 	}
-	p := &planner{Input: in, flowID: in.Spec.ID() + "/" + in.Revision}
+	p := &planner{Input: in, flowID: in.Spec.ID() + "/" + in.Revision, metadata: maps.Clone(in.Spec.Descriptor)}
+	delete(p.metadata, "resources")
 	p.prepare()
 	if err := p.sign(); err != nil {
 		return nil, err
@@ -143,7 +149,7 @@ func (p *planner) allowed(kind string) bool {
 	return p.AllowedTypes == nil || slices.Contains(p.AllowedTypes, kind)
 }
 
-func (p *planner) metadata() map[string]any {
+func (p *planner) update() map[string]any {
 	return map[string]any{
 		"ownerid": p.Spec.OwnerID, "owner": orNull(p.Spec.Owner), "findability": p.Spec.Findability, "flowid": p.flowID,
 		"modified": orNull(p.UpdateTime), "created": orNull(p.CreateTime), "id": p.Spec.ID(),
@@ -155,13 +161,6 @@ func orNull(s string) any {
 		return nil
 	}
 	return s
-}
-
-// descriptor is the package's, without its resources.
-func (p *planner) descriptor() map[string]any {
-	d := maps.Clone(p.Spec.Descriptor)
-	delete(d, "resources")
-	return d
 }
 
 // node is a pipeline to be put together.
@@ -178,7 +177,7 @@ func (p *planner) pipeline(n node) *artifact {
 		return nil
 	}
 	id := p.flowID + "/" + n.name
-	steps := []Step{{"assembler.update_metadata", p.metadata()}, {"add_metadata", p.descriptor()}}
+	steps := []Step{{"assembler.update_metadata", p.update()}, {"add_metadata", p.metadata}}
 	dependencies := []Dependency{}
 	load := func(a *artifact, stream bool) {
 		if a.source() {
@@ -334,8 +333,8 @@ func (p *planner) last() {
 		urls[i] = map[string]any{"pipeline": "./" + d.ID}
 	}
 	steps := []Step{
-		{"add_metadata", p.descriptor()},
-		{"assembler.update_metadata", p.metadata()},
+		{"add_metadata", p.metadata},
+		{"assembler.update_metadata", p.update()},
 		{"assembler.load_modified_resources", map[string]any{"urls": urls}},
 	}
 	steps = append(steps, p.dump(p.flowID, "application/json", false)...)
@@ -455,19 +454,22 @@ func defaults(m map[string]any) {
 
 // process puts the outputs of the spec's processing in the place of their inputs.
 func (p *planner) process() {
+	entries := map[string][]flowspec.Processing{}
+	for _, entry := range p.Spec.Processing {
+		entries[entry.Input] = append(entries[entry.Input], entry)
+	}
 	var out []*artifact
 	for _, a := range p.sources {
-		first := true
-		for _, entry := range p.Spec.Processing {
-			if entry.Input != a.name {
-				continue
-			}
-			if first && !a.tabular() {
-				whole := datapackage.Clone(a.resource).(map[string]any)
-				whole["name"] = a.name + "_original"
-				out = append(out, &artifact{kind: a.kind, name: a.name + "_original", resource: whole})
-			}
-			first = false
+		if len(entries[a.name]) == 0 {
+			out = append(out, a)
+			continue
+		}
+		if !a.tabular() {
+			whole := datapackage.Clone(a.resource).(map[string]any)
+			whole["name"] = a.name + "_original"
+			out = append(out, &artifact{kind: a.kind, name: a.name + "_original", resource: whole})
+		}
+		for _, entry := range entries[a.name] {
 			resource := datapackage.Clone(a.resource).(map[string]any)
 			maps.Copy(resource, entry.Tabulator)
 			if entry.Schema != nil {
@@ -480,9 +482,6 @@ func (p *planner) process() {
 				made.steps = append(made.steps, Step(s))
 			}
 			out = append(out, made)
-		}
-		if first {
-			out = append(out, a)
 		}
 	}
 	p.sources = out

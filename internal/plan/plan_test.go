@@ -104,7 +104,144 @@ func TestPlanCases(t *testing.T) {
 			count[c.Verdict]++
 		})
 	}
-	t.Logf("%v", count)
+	t.Logf("cases that hold: %v", count)
+}
+
+// flowTypes are the allowed types of the captured flows that were planned with some
+// only, as their descriptions say.
+var flowTypes = map[string][]string{"only-csv": {"source/tabular", "derived/csv"}}
+
+// flowRefused are the captured flows that are refused: the original planned them
+// and failed them when they ran.
+var flowRefused = map[string]string{"name-invalid": "/inputs/0/parameters/descriptor/resources/0/name"}
+
+// TestFlowPlans holds the planner against the plans of the flows that the original
+// ran. Where its files lay is written {INPUT} in them.
+func TestFlowPlans(t *testing.T) {
+	t.Parallel()
+	dirs, err := filepath.Glob(filepath.Join(testkit.Shared(t, "cases", "flow"), "*", "expected", "plan.json"))
+	if err != nil || len(dirs) == 0 {
+		t.Fatal("no cases", err)
+	}
+	held, refused := 0, 0
+	for _, file := range dirs {
+		dir := filepath.Dir(filepath.Dir(file))
+		t.Run(filepath.Base(dir), func(t *testing.T) {
+			var captured struct{ Mode string }
+			want := map[string]json.RawMessage{}
+			for name, v := range map[string]any{filepath.Join(dir, "case.json"): &captured, file: &want} {
+				b, err := os.ReadFile(name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := json.Unmarshal(b, v); err != nil {
+					t.Fatal(err)
+				}
+			}
+			text, err := os.ReadFile(filepath.Join(dir, "input", "spec.yaml"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			raw, err := flowspec.ParseYAML(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			input := raw["inputs"].([]any)[0].(map[string]any)
+			input["url"] = "{INPUT}/" + input["url"].(string)
+			if m, ok := input["parameters"].(map[string]any)["resource-mapping"].(map[string]any); ok {
+				for k, v := range m {
+					m[k] = "{INPUT}/" + v.(string)
+				}
+			}
+			spec, problems := flowspec.Check(raw)
+			if pointer, ok := flowRefused[filepath.Base(dir)]; ok {
+				if len(problems) != 1 || problems[0].Pointer != pointer {
+					t.Errorf("problems %v, want one at %s", problems, pointer)
+				}
+				refused++
+				return
+			}
+			if problems != nil {
+				t.Fatal(problems)
+			}
+			got, err := plan.Plan(plan.Input{
+				Spec: spec, Revision: "1", AllowedTypes: flowTypes[filepath.Base(dir)], UpdateTime: "2018-09-05T10:00:00", CreateTime: "2018-09-01T09:00:00",
+				Settings: plan.Settings{Local: captured.Mode == "local", Bucket: "pkgstore.example.org"},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			// The captured plan is an object without an order.
+			list := make([]any, len(got))
+			for i, p := range got {
+				list[i] = []any{p.ID, want[p.ID]}
+			}
+			if len(want) != len(got) {
+				t.Errorf("%d pipelines, want %d", len(got), len(want))
+			}
+			ordered, err := json.Marshal(list)
+			if err != nil {
+				t.Fatal(err)
+			}
+			compare(t, ordered, got)
+			if !t.Failed() {
+				held++
+			}
+		})
+	}
+	t.Logf("of %d plans of flows %d hold, %d are refused", len(dirs), held, refused)
+}
+
+// TestRoundTrip: a plan that is written and read again is the same, numbers digit
+// for digit.
+func TestRoundTrip(t *testing.T) {
+	t.Parallel()
+	const text = `["a/b/1/c",{"pipeline":[{"run":"x","parameters":{"n":12345678901234567890.10}}],"dependencies":[{"pipeline":"./d"}],"title":"T","update_time":"2020"}]`
+	var p plan.Pipeline
+	if err := json.Unmarshal([]byte(text), &p); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := json.Marshal(p); err != nil || string(got) != text {
+		t.Errorf("got  %s, %v\nwant %s", got, err, text)
+	}
+}
+
+// TestSamePlan: planning has no chance in it, and a flow has a temporary file of
+// its own.
+func TestSamePlan(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(testkit.Shared(t, "cases", "plan"), "basic-two-csv.json")
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	numbers := map[string]bool{}
+	for revision := range 20 {
+		var texts [2]string
+		for i := range texts {
+			var c planCase
+			if err := json.Unmarshal(b, &c); err != nil {
+				t.Fatal(err)
+			}
+			c.Input.Revision = revision + 1
+			got, problems, err := c.plan()
+			if err != nil || problems != nil {
+				t.Fatal(err, problems)
+			}
+			out, err := json.Marshal(got)
+			if err != nil {
+				t.Fatal(err)
+			}
+			texts[i] = string(out)
+		}
+		if texts[0] != texts[1] {
+			t.Fatal("the same input gives two plans")
+		}
+		numbers[zipNumber.FindString(texts[0])] = true
+	}
+	if len(numbers) < 10 {
+		t.Errorf("20 revisions share %d temporary names", len(numbers))
+	}
 }
 
 var (

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/datahq/specstore/internal/errs"
@@ -183,6 +184,9 @@ func (r *Reader) Header() ([]string, error) {
 			}
 		}
 	}
+	if len(rows) == 1 && b.Width(0) == 1 && len(b.Cell(0, 0)) == 0 {
+		labels = []string{} // an empty line names nothing
+	}
 	return labels, nil
 }
 
@@ -216,15 +220,18 @@ func (r *Reader) Next() (*stream.Batch, error) {
 // nextRow appends the next row that is no comment.
 func (r *Reader) nextRow(b *stream.Batch) error {
 	for {
+		if _, dropped := slices.BinarySearch(r.dialect.CommentRows, int(r.row)+1); dropped {
+			if err := r.skipRow(); err != nil {
+				return err
+			}
+			continue
+		}
 		if r.dialect.CommentChar != "" {
 			for r.end-r.pos < len(r.dialect.CommentChar) && r.readErr == nil {
 				r.fill()
 			}
 			if bytes.HasPrefix(r.buf[r.pos:r.end], []byte(r.dialect.CommentChar)) {
-				scratch := r.pool.Get()
-				err := r.readRow(scratch)
-				scratch.Release()
-				if err != nil {
+				if err := r.skipRow(); err != nil {
 					return err
 				}
 				continue
@@ -232,6 +239,13 @@ func (r *Reader) nextRow(b *stream.Batch) error {
 		}
 		return r.readRow(b)
 	}
+}
+
+// skipRow drops one row.
+func (r *Reader) skipRow() error {
+	scratch := r.pool.Get()
+	defer scratch.Release()
+	return r.readRow(scratch)
 }
 
 // readRow appends one row. A row that the buffer does not hold whole is parsed
