@@ -131,6 +131,10 @@ func rootCommand(env *Env) *cobra.Command {
 		runCommand(env),
 		planCommand(env),
 		validateCommand(env),
+		serveCommand(env),
+		pushCommand(env),
+		statusCommand(env),
+		tokenCommand(env),
 		versionCommand(env),
 	)
 	return root

@@ -61,15 +61,6 @@ func (t *table) close() {
 	}
 }
 
-// checkedSchema is the table's schema; one without rules where it has none that
-// can be read.
-func (t *table) checkedSchema() *tableschema.Schema {
-	if t.schema == nil {
-		return &tableschema.Schema{}
-	}
-	return t.schema
-}
-
 // tabulatorKeys are the reader options that stand in a resource itself, as the
 // `tabulator` of a processing entry puts them there.
 var tabulatorKeys = []string{

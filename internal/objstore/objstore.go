@@ -1,297 +1,119 @@
-// Package objstore keeps objects, files of bytes under a key, in a folder.
+// Package objstore keeps objects, which are sequences of bytes under a key.
 //
-// An object is there whole or not at all: it is written beside its place, flushed
-// to the disk and renamed. An object that was committed survives the end of the
-// process and of the power. Keys are paths of any UTF-8 names; one that would lead
-// out of the folder is refused, whoever chose it.
+// An object appears whole or not at all: what is written becomes readable with
+// [Writer.Commit], which returns when the bytes would survive a loss of power.
+// Until then readers see what was there before. A reader goes on reading the
+// object it opened, also when that is replaced or deleted.
+//
+// Keys come from outside; every function checks them and refuses with
+// [errs.Invalid] what [CheckKey] does not allow.
 package objstore
 
 import (
 	"context"
-	"crypto/rand"
-	"errors"
-	"fmt"
 	"io"
-	"io/fs"
-	"os"
-	"path"
-	"path/filepath"
+	"iter"
 	"strings"
-	"syscall"
 	"time"
+	"unicode/utf8"
 
 	"github.com/datahq/specstore/internal/errs"
 )
 
-// Local is a store in a folder of this machine. Any number of goroutines and
-// processes may use one folder.
-type Local struct {
-	dir  string
-	root *os.Root
+// Limits of a key, in bytes: those of S3 and of the usual file systems.
+const (
+	MaxKey  = 1024
+	MaxPart = 255
+)
+
+// reserved is the first part of the names that a store keeps for itself.
+const reserved = "_tmp"
+
+// Store keeps objects. Any number of goroutines may use it. A missing object is
+// [errs.NotFound]; failures of the machine are internal, but a full one is
+// [errs.Unavailable].
+type Store interface {
+	// Create starts an object that replaces what is under the key once it is
+	// committed. Of several at once the last to commit stays. The context
+	// bounds the whole writing.
+	Create(ctx context.Context, key string) (Writer, error)
+	// Import takes a finished local file as the object. The file is gone after
+	// it; it stays when Import fails.
+	Import(ctx context.Context, key, localPath string) error
+	// Open opens an object for reading.
+	Open(ctx context.Context, key string) (Object, error)
+	// Stat describes an object.
+	Stat(ctx context.Context, key string) (Info, error)
+	// Delete removes an object. To delete what is not there is no error.
+	Delete(ctx context.Context, key string) error
+	// List gives the objects whose keys start with the prefix, in the order of
+	// the bytes of their keys. An error is the last item. Objects that come or
+	// go meanwhile may be given or not.
+	List(ctx context.Context, prefix string) iter.Seq2[Info, error]
 }
 
-// Info is what is known of an object.
-type Info struct {
-	Key      string
-	Size     int64
-	Modified time.Time
+// Writer writes one object. It is for one goroutine, and must be committed or
+// cancelled.
+type Writer interface {
+	io.Writer
+	// Commit makes the object readable and durable. When it fails the writer is
+	// cancelled.
+	Commit() error
+	// Cancel throws away what was written. After Commit it does nothing, so it
+	// may be deferred.
+	Cancel() error
 }
 
-// Object is an object that is open for reading.
+// Object is an object that is open for reading. ReadAt may be used by several
+// goroutines at once.
 type Object interface {
 	io.ReadSeekCloser
 	io.ReaderAt
+	Size() int64 // bytes
+	ModTime() time.Time
 }
 
-// tempDir holds what is being written. It is no key.
-const tempDir = ".tmp"
-
-const maxPart = 255 // bytes of a part of a key: what file systems take
-
-// OpenLocal opens the store in a folder, which it makes where there is none.
-func OpenLocal(dir string) (*Local, error) {
-	if err := os.MkdirAll(filepath.Join(dir, tempDir), 0o750); err != nil {
-		return nil, fmt.Errorf("objstore.OpenLocal: %w", err)
-	}
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return nil, fmt.Errorf("objstore.OpenLocal: %w", err)
-	}
-	s := &Local{dir, root}
-	s.sweep()
-	return s, nil
+// Info describes an object.
+type Info struct {
+	Key     string
+	Size    int64 // bytes
+	ModTime time.Time
 }
 
-// Close lets the folder go.
-func (s *Local) Close() error { return s.root.Close() }
-
-// sweep removes what was left behind by processes that were killed.
-func (s *Local) sweep() {
-	entries, err := fs.ReadDir(s.root.FS(), tempDir)
-	if err != nil {
-		return
-	}
-	for _, e := range entries {
-		if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > 24*time.Hour {
-			s.root.Remove(path.Join(tempDir, e.Name()))
-		}
-	}
-}
-
-// CheckKey refuses what is no key, with Invalid.
+// CheckKey says whether a key may be used: parts of UTF-8 with slashes between,
+// at most [MaxKey] bytes long and each at most [MaxPart]. No part is empty, "."
+// or ".."; there is no backslash and no control character; the first part is not "_tmp".
 func CheckKey(key string) error {
-	bad := key == "" || strings.ContainsAny(key, "\x00\\") || !fs.ValidPath(key) || key == "."
-	first, _, _ := strings.Cut(key, "/")
-	bad = bad || first == tempDir
-	for part := range strings.SplitSeq(key, "/") {
-		bad = bad || len(part) > maxPart
-	}
-	if bad {
-		return errs.New(errs.Invalid, "objstore", "%.300q is not the key of an object", key)
+	if reason := badKey(key); reason != "" {
+		return errs.New(errs.Invalid, "objstore.CheckKey", "the key %.80q %s", key, reason)
 	}
 	return nil
 }
 
-// failure gives an error its kind.
-func failure(op, key string, err error) error {
+func badKey(key string) string {
 	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EISDIR):
-		return errs.Wrap(err, errs.NotFound, op, "there is no object %q", key)
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return errs.Wrap(err, errs.Unavailable, op, "the disk is full")
+	case key == "":
+		return "is empty"
+	case len(key) > MaxKey:
+		return "is too long"
+	case !utf8.ValidString(key):
+		return "is not UTF-8"
+	case strings.ContainsFunc(key, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\\' }):
+		return "has a backslash or a control character"
 	}
-	return fmt.Errorf("%s %q: %w", op, key, err)
-}
-
-// Writer writes one object. It appears when Commit returns; after Cancel, which
-// may follow Commit, nothing is left of one that was not committed.
-type Writer struct {
-	store *Local
-	key   string
-	temp  string
-	file  *os.File
-}
-
-// Create begins an object. One of the same key is replaced at the commit.
-func (s *Local) Create(_ context.Context, key string) (*Writer, error) {
-	if err := CheckKey(key); err != nil {
-		return nil, err
-	}
-	temp := path.Join(tempDir, rand.Text())
-	f, err := s.root.OpenFile(temp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o640)
-	if err != nil {
-		return nil, failure("objstore.Create", key, err)
-	}
-	return &Writer{s, key, temp, f}, nil
-}
-
-// Write appends.
-func (w *Writer) Write(p []byte) (int, error) {
-	n, err := w.file.Write(p)
-	if err != nil {
-		err = failure("objstore.Write", w.key, err)
-	}
-	return n, err
-}
-
-// Commit makes the object appear.
-func (w *Writer) Commit() error {
-	err := w.file.Sync()
-	if closed := w.file.Close(); err == nil {
-		err = closed
-	}
-	if err == nil {
-		err = w.store.place(w.temp, w.key)
-	}
-	if err != nil {
-		return failure("objstore.Commit", w.key, err)
-	}
-	w.file = nil
-	return nil
-}
-
-// Cancel drops the object. It does nothing after a commit.
-func (w *Writer) Cancel() {
-	if w.file == nil {
-		return
-	}
-	w.file.Close()
-	w.store.root.Remove(w.temp)
-	w.file = nil
-}
-
-// place renames a flushed file of the store to its key and flushes the folders.
-func (s *Local) place(temp, key string) error {
-	folder := path.Dir(key)
-	made := folder
-	for made != "." {
-		if _, err := s.root.Stat(made); err == nil {
-			break
+	first := true
+	for part := range strings.SplitSeq(key, "/") {
+		switch {
+		case part == "":
+			return "has an empty part"
+		case part == "." || part == "..":
+			return "has a part that is . or .."
+		case len(part) > MaxPart:
+			return "has a part that is too long"
+		case first && strings.EqualFold(part, reserved):
+			return "starts with a reserved name"
 		}
-		made = path.Dir(made)
+		first = false
 	}
-	if err := s.root.MkdirAll(folder, 0o750); err != nil {
-		return err
-	}
-	if err := s.root.Rename(temp, key); err != nil {
-		return err
-	}
-	// A folder that is new is an entry of the one above it.
-	for dir := folder; ; dir = path.Dir(dir) {
-		if err := s.syncFolder(dir); err != nil {
-			return err
-		}
-		if dir == made || dir == "." {
-			return nil
-		}
-	}
-}
-
-func (s *Local) syncFolder(dir string) error {
-	f, err := s.root.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return f.Sync()
-}
-
-// Import makes an object of a finished file, which is moved away from where it
-// lies, or copied where that is on another file system.
-func (s *Local) Import(ctx context.Context, key, file string) error {
-	if err := CheckKey(key); err != nil {
-		return err
-	}
-	f, err := os.Open(file)
-	if err != nil {
-		return fmt.Errorf("objstore.Import: %w", err)
-	}
-	defer f.Close()
-	temp := path.Join(tempDir, rand.Text())
-	if err := os.Rename(file, filepath.Join(s.dir, filepath.FromSlash(temp))); err != nil {
-		return s.copy(ctx, key, f)
-	}
-	err = f.Chmod(0o640)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err == nil {
-		err = s.place(temp, key)
-	}
-	if err != nil {
-		s.root.Remove(temp)
-		return failure("objstore.Import", key, err)
-	}
-	return nil
-}
-
-func (s *Local) copy(ctx context.Context, key string, from io.Reader) error {
-	w, err := s.Create(ctx, key)
-	if err != nil {
-		return err
-	}
-	defer w.Cancel()
-	if _, err := io.Copy(w, from); err != nil {
-		return err
-	}
-	return w.Commit()
-}
-
-// Put makes an object of bytes.
-func (s *Local) Put(ctx context.Context, key string, body []byte) error {
-	w, err := s.Create(ctx, key)
-	if err != nil {
-		return err
-	}
-	defer w.Cancel()
-	if _, err := w.Write(body); err != nil {
-		return err
-	}
-	return w.Commit()
-}
-
-// Open opens an object. It fails with NotFound where there is none.
-func (s *Local) Open(_ context.Context, key string) (Object, Info, error) {
-	if err := CheckKey(key); err != nil {
-		return nil, Info{}, err
-	}
-	f, err := s.root.Open(key)
-	if err != nil {
-		return nil, Info{}, failure("objstore.Open", key, err)
-	}
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = fs.ErrNotExist
-	}
-	if err != nil {
-		f.Close()
-		return nil, Info{}, failure("objstore.Open", key, err)
-	}
-	return f, Info{key, info.Size(), info.ModTime()}, nil
-}
-
-// Stat tells of an object. It fails with NotFound where there is none.
-func (s *Local) Stat(_ context.Context, key string) (Info, error) {
-	if err := CheckKey(key); err != nil {
-		return Info{}, err
-	}
-	info, err := s.root.Stat(key)
-	if err == nil && !info.Mode().IsRegular() {
-		err = fs.ErrNotExist
-	}
-	if err != nil {
-		return Info{}, failure("objstore.Stat", key, err)
-	}
-	return Info{key, info.Size(), info.ModTime()}, nil
-}
-
-// Delete removes an object; one that is not there is removed already.
-func (s *Local) Delete(_ context.Context, key string) error {
-	if err := CheckKey(key); err != nil {
-		return err
-	}
-	if err := s.root.Remove(key); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return failure("objstore.Delete", key, err)
-	}
-	return nil
+	return ""
 }

@@ -8,6 +8,8 @@ package pkgstore
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"net/url"
@@ -21,13 +23,13 @@ import (
 
 // Store keeps the packages of all owners.
 type Store struct {
-	objects *objstore.Local
+	objects objstore.Store
 	base    string // the address that keys are appended to
 }
 
 // New makes a store. base is the address of the public route, such as
 // https://host/pkgstore.
-func New(objects *objstore.Local, base string) *Store {
+func New(objects objstore.Store, base string) *Store {
 	return &Store{objects, strings.TrimRight(base, "/")}
 }
 
@@ -41,7 +43,7 @@ func (s *Store) Address(key string) string {
 }
 
 // Open opens an object of a package.
-func (s *Store) Open(ctx context.Context, key string) (objstore.Object, objstore.Info, error) {
+func (s *Store) Open(ctx context.Context, key string) (objstore.Object, error) {
 	return s.objects.Open(ctx, key)
 }
 
@@ -51,24 +53,20 @@ func (s *Store) Has(ctx context.Context, key string, size int64) bool {
 	return err == nil && info.Size == size
 }
 
-// DescriptorKey is the key of a revision's descriptor, the one that readers ask for.
+// DescriptorKey is the public key of a revision's descriptor. Which object stands
+// for it is what the registry recorded (see [Sink.Descriptor]).
 func DescriptorKey(datasetID string, revision int64) string {
 	return fmt.Sprintf("%s/%d/datapackage.json", datasetID, revision)
 }
 
-// Publish copies the descriptor that an attempt made to where readers ask for it.
-func (s *Store) Publish(ctx context.Context, datasetID string, revision int64, from string) error {
-	o, _, err := s.objects.Open(ctx, from)
-	if err != nil {
-		return err
-	}
-	defer o.Close()
-	w, err := s.objects.Create(ctx, DescriptorKey(datasetID, revision))
+// put keeps a small object.
+func (s *Store) put(ctx context.Context, key string, body []byte) error {
+	w, err := s.objects.Create(ctx, key)
 	if err != nil {
 		return err
 	}
 	defer w.Cancel()
-	if _, err := io.Copy(w, o); err != nil {
+	if _, err := w.Write(body); err != nil {
 		return err
 	}
 	return w.Commit()
@@ -76,14 +74,15 @@ func (s *Store) Publish(ctx context.Context, datasetID string, revision int64, f
 
 // Sink keeps what one attempt of a flow makes.
 func (s *Store) Sink(datasetID string, revision int64) *Sink {
-	return &Sink{s, datasetID, revision}
+	return &Sink{store: s, dataset: datasetID, revision: revision}
 }
 
 // Sink is the engine's [engine.Sink] for one revision.
 type Sink struct {
-	store    *Store
-	dataset  string
-	revision int64
+	store      *Store
+	dataset    string
+	revision   int64
+	descriptor string
 }
 
 var _ engine.Sink = (*Sink)(nil)
@@ -105,38 +104,38 @@ func (s *Sink) Put(ctx context.Context, f engine.File) (key, ref string, err err
 }
 
 // PutDescriptor keeps the descriptor of a pipeline's package. That of the whole
-// package lies under a private key until [Store.Publish].
+// package lies under its hash, so that attempts do not overwrite each other's.
 func (s *Sink) PutDescriptor(ctx context.Context, artifact string, body []byte) (string, error) {
 	if artifact == "" {
-		if err := s.store.objects.Put(ctx, s.FinalKey(), body); err != nil {
+		sum := sha256.Sum256(body)
+		key := fmt.Sprintf("%s/%d/_/%s/datapackage.json", s.dataset, s.revision, hex.EncodeToString(sum[:]))
+		if err := s.store.put(ctx, key, body); err != nil {
 			return "", err
 		}
+		s.descriptor = key
 		return s.store.Address(DescriptorKey(s.dataset, s.revision)), nil
 	}
 	key := fmt.Sprintf("%s/%d/_/%s/datapackage.json", s.dataset, s.revision, artifact)
-	if err := s.store.objects.Put(ctx, key, body); err != nil {
+	if err := s.store.put(ctx, key, body); err != nil {
 		return "", err
 	}
 	return s.store.Address(key), nil
 }
 
-// FinalKey is where the descriptor of the whole package lies before it is published.
-func (s *Sink) FinalKey() string {
-	return fmt.Sprintf("%s/%d/_/datapackage.json", s.dataset, s.revision)
-}
+// Descriptor is the key of the whole package's descriptor, empty until it was put.
+func (s *Sink) Descriptor() string { return s.descriptor }
 
 // Open opens a file that was put.
 func (s *Sink) Open(ctx context.Context, key string) (io.ReadCloser, error) {
-	o, _, err := s.store.objects.Open(ctx, key)
-	return o, err
+	return s.store.objects.Open(ctx, key)
 }
 
-// OwnerOf gives the owner and dataset of a key, and its revision where it is under
-// one, else empty.
-func OwnerOf(key string) (owner, dataset, rest string, err error) {
+// Parse parts a key into the dataset that it belongs to and the rest, whose first
+// part is an artifact or a revision.
+func Parse(key string) (datasetID, rest string, err error) {
 	parts := strings.SplitN(key, "/", 3)
 	if len(parts) < 3 {
-		return "", "", "", errs.New(errs.NotFound, "pkgstore", "there is no object %q", key)
+		return "", "", errs.New(errs.NotFound, "pkgstore.Parse", "there is no object %q", key)
 	}
-	return parts[0], parts[1], parts[2], nil
+	return parts[0] + "/" + parts[1], parts[2], nil
 }

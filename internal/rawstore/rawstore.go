@@ -3,21 +3,30 @@
 //
 // A file's key is OWNERID/MD5-LENGTH, which is all that clients say of it. Leave to
 // upload is a signed form that names one key and ends after an hour; what arrives
-// must have that length and MD5, so under a key there is never anything else. An
-// address for reading is signed too. Keys belong to their owner: nobody learns what
-// another has uploaded.
+// must have that length and MD5. Since MD5 can be made to collide, the first file
+// under a key stays, and its SHA-256 is kept: under a key there is never anything
+// else. An address for reading is signed too. Keys belong to their owner: nobody
+// learns what another has uploaded.
+//
+// Clients put keys into addresses, and those into queries, without escaping them.
+// So a key has none but letters, digits and "-._~/": in the owner ID every other
+// byte, and a first "." or "_", is written as "~" and two hexadecimal digits.
 package rawstore
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/md5"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
 	"io"
+	"maps"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -37,21 +46,24 @@ const MaxBytes = 1 << 40
 
 // Store keeps the files of all owners.
 type Store struct {
-	objects *objstore.Local
+	objects objstore.Store
 	secret  []byte
 	now     func() time.Time
 }
 
 // New makes a store. The secret signs addresses and forms; processes that share the
-// files share it.
-func New(objects *objstore.Local, secret []byte, now func() time.Time) *Store {
+// files share it. Without one a store signs with a secret of its own, by chance.
+func New(objects objstore.Store, secret []byte, now func() time.Time) *Store {
+	if len(secret) == 0 {
+		secret = []byte(rand.Text())
+	}
 	return &Store{objects, secret, now}
 }
 
 // File is what a client says of a file.
 type File struct {
 	Length int64  `json:"length"`
-	MD5    string `json:"md5"` // base64
+	MD5    string `json:"md5"` // base64 (RFC 4648, section 4)
 	Name   string `json:"name"`
 	Type   string `json:"type"` // content type
 }
@@ -67,42 +79,85 @@ type Leave struct {
 	Type   string            `json:"type"`
 }
 
-const maxFiles = 10000 // that one question may be about
+const (
+	maxFiles = 10000 // that one question may be about
+	maxType  = 255   // bytes of a content type
+)
 
 // Authorize gives leave to upload files, by the paths that the client knows them
-// by. base is the address of the upload route.
+// by. base is the address of the upload route. It fails with Invalid where a file
+// is not described as it must be, and with TooLarge where there are too many.
 func (s *Store) Authorize(ctx context.Context, owner string, files map[string]File, base string) (map[string]Leave, error) {
 	if len(files) > maxFiles {
 		return nil, errs.New(errs.TooLarge, "rawstore.Authorize", "more than %d files", maxFiles)
 	}
 	if owner == "" || strings.Contains(owner, "/") {
-		return nil, errs.New(errs.Invalid, "rawstore.Authorize", "metadata.owner is missing")
+		return nil, errs.New(errs.Invalid, "rawstore.Authorize", "metadata.owner is missing, or has a slash")
 	}
 	out := make(map[string]Leave, len(files))
-	for path, f := range files {
+	for _, path := range slices.Sorted(maps.Keys(files)) {
+		f := files[path]
 		sum, err := base64.StdEncoding.DecodeString(f.MD5)
 		if err != nil || len(sum) != md5.Size {
-			return nil, errs.New(errs.Invalid, "rawstore.Authorize", "filedata.%s.md5 must be the MD5 of the file in base64", path)
+			return nil, errs.New(errs.Invalid, "rawstore.Authorize", "the md5 of the file %.200q must be its MD5 in base64", path)
 		}
 		if f.Length < 0 || f.Length > MaxBytes {
-			return nil, errs.New(errs.Invalid, "rawstore.Authorize", "filedata.%s.length is not the length of a file", path)
+			return nil, errs.New(errs.Invalid, "rawstore.Authorize", "the length of the file %.200q is not one of a file", path)
 		}
-		key := fmt.Sprintf("%s/%s-%d", owner, hex.EncodeToString(sum), f.Length)
+		key := fmt.Sprintf("%s/%s-%d", ownerPart(owner), hex.EncodeToString(sum), f.Length)
 		if err := objstore.CheckKey(key); err != nil {
+			return nil, errs.Wrap(err, errs.Invalid, "rawstore.Authorize", "metadata.owner is too long")
+		}
+		contentType := cmp.Or(f.Type, "application/octet-stream")
+		if len(contentType) > maxType || strings.ContainsFunc(contentType, func(r rune) bool { return r < ' ' || r > '~' }) {
+			return nil, errs.New(errs.Invalid, "rawstore.Authorize", "the type of the file %.200q is not a content type", path)
+		}
+		info, err := s.objects.Stat(ctx, key)
+		if err != nil && !errs.Is(err, errs.NotFound) {
 			return nil, err
 		}
-		contentType := f.Type
-		if contentType == "" {
-			contentType = "application/octet-stream"
-		}
-		policy := strconv.FormatInt(s.now().Add(uploadLife).Unix(), 10)
-		_, err = s.objects.Stat(ctx, key)
+		policy := s.until(uploadLife)
 		out[path] = Leave{
-			URL: base, Exists: err == nil, MD5: f.MD5, Length: f.Length, Name: f.Name, Type: contentType,
-			Query: map[string]string{"key": key, "Content-Type": contentType, "policy": policy, "signature": s.sign("upload", key, policy)},
+			URL: base, Exists: err == nil && info.Size == f.Length, MD5: f.MD5, Length: f.Length, Name: f.Name, Type: contentType,
+			Query: map[string]string{"key": key, "Content-Type": contentType, "policy": policy, "signature": s.sign("upload", key, policy, contentType)},
 		}
 	}
 	return out, nil
+}
+
+// ownerPart is how an owner ID is written in keys.
+func ownerPart(owner string) string {
+	var b strings.Builder
+	for i := range len(owner) {
+		c := owner[i]
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', i > 0 && (c == '.' || c == '_'):
+			b.WriteByte(c)
+		default:
+			fmt.Fprintf(&b, "~%02x", c)
+		}
+	}
+	return b.String()
+}
+
+// parse takes a key apart.
+func parse(key string) (owner, sum string, length int64, ok bool) {
+	owner, name, _ := strings.Cut(key, "/")
+	sum, digits, _ := strings.Cut(name, "-")
+	raw, err := hex.DecodeString(sum)
+	if err != nil || len(raw) != md5.Size || sum != strings.ToLower(sum) {
+		return "", "", 0, false
+	}
+	length, err = strconv.ParseInt(digits, 10, 64)
+	if err != nil || strconv.FormatInt(length, 10) != digits || length < 0 || objstore.CheckKey(key) != nil {
+		return "", "", 0, false
+	}
+	return owner, sum, length, true
+}
+
+// until is the time in seconds at which what is signed now is over.
+func (s *Store) until(life time.Duration) string {
+	return strconv.FormatInt(s.now().Add(life).Unix(), 10)
 }
 
 func (s *Store) sign(parts ...string) string {
@@ -113,22 +168,23 @@ func (s *Store) sign(parts ...string) string {
 	return hex.EncodeToString(m.Sum(nil))
 }
 
-// good checks a signature and a time in seconds.
-func (s *Store) good(what, key, expires, signature string) bool {
+// good checks a signature of parts, and a time in seconds that is one of them.
+func (s *Store) good(expires, signature string, parts ...string) bool {
 	at, err := strconv.ParseInt(expires, 10, 64)
-	return err == nil && hmac.Equal([]byte(signature), []byte(s.sign(what, key, expires))) && s.now().Before(time.Unix(at, 0))
+	return err == nil && hmac.Equal([]byte(signature), []byte(s.sign(parts...))) && s.now().Before(time.Unix(at, 0))
 }
 
-// Accept keeps an uploaded file, whose form holds the fields of a [Leave].
+// Accept keeps an uploaded file, whose form holds the fields of a [Leave]. Before
+// it reads from body it refuses a form that is not signed or over with Forbidden.
+// A file that is not the announced one is Invalid; one that has its MD5, but is not
+// the file that was uploaded before, a Conflict.
 func (s *Store) Accept(ctx context.Context, form map[string]string, body io.Reader) error {
-	key := form["key"]
-	if !s.good("upload", key, form["policy"], form["signature"]) {
+	key, policy := form["key"], form["policy"]
+	if !s.good(policy, form["signature"], "upload", key, policy, form["Content-Type"]) {
 		return errs.New(errs.Forbidden, "rawstore.Accept", "the leave to upload is not valid, or over: ask for a new one")
 	}
-	_, name, _ := strings.Cut(key, "/")
-	sum, length, _ := strings.Cut(name, "-")
-	size, err := strconv.ParseInt(length, 10, 64)
-	if err != nil {
+	_, sum, length, ok := parse(key)
+	if !ok {
 		return errs.New(errs.Invalid, "rawstore.Accept", "the key is not one of a file")
 	}
 	w, err := s.objects.Create(ctx, key)
@@ -136,35 +192,108 @@ func (s *Store) Accept(ctx context.Context, form map[string]string, body io.Read
 		return err
 	}
 	defer w.Cancel()
-	h := md5.New()
-	n, err := io.Copy(io.MultiWriter(w, h), io.LimitReader(body, size+1))
+	named, identity := md5.New(), sha256.New()
+	source := &source{r: body}
+	n, err := io.Copy(io.MultiWriter(w, named, identity), io.LimitReader(source, length+1))
+	switch {
+	case source.err != nil:
+		return errs.Wrap(source.err, errs.Invalid, "rawstore.Accept", "the upload broke off after %d bytes", n)
+	case err != nil:
+		return err
+	case n != length || hex.EncodeToString(named.Sum(nil)) != sum:
+		return errs.New(errs.Invalid, "rawstore.Accept", "what arrived is not the file that leave was given for: its length or MD5 differ")
+	}
+	return s.keep(ctx, w, key, length, hex.EncodeToString(identity.Sum(nil)))
+}
+
+// source remembers the error of a reader, to tell it from one of the writer.
+type source struct {
+	r   io.Reader
+	err error
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	if err != nil && err != io.EOF {
+		s.err = err
+	}
+	return n, err
+}
+
+// keep commits a file that no other one may replace.
+func (s *Store) keep(ctx context.Context, w objstore.Writer, key string, length int64, identity string) error {
+	info, err := s.objects.Stat(ctx, key)
+	if err == nil && info.Size == length {
+		kept, err := s.SHA256(ctx, key)
+		if err == nil && kept == identity {
+			return nil
+		}
+		if err == nil {
+			return errs.New(errs.Conflict, "rawstore.Accept", "another file with this MD5 was uploaded before")
+		}
+		if !errs.Is(err, errs.NotFound) {
+			return err
+		}
+	} else if err != nil && !errs.Is(err, errs.NotFound) {
+		return err
+	}
+	// First the note, so that there is no file without one.
+	note, err := s.objects.Create(ctx, key+noteSuffix)
 	if err != nil {
 		return err
 	}
-	if n != size || hex.EncodeToString(h.Sum(nil)) != sum {
-		return errs.New(errs.Invalid, "rawstore.Accept", "what arrived is not the file that leave was given for: its length or MD5 differ")
+	defer note.Cancel()
+	if _, err := io.WriteString(note, identity); err != nil {
+		return err
+	}
+	if err := note.Commit(); err != nil {
+		return err
 	}
 	return w.Commit()
 }
 
-// Address is the address of a file without leave to read it, as specs name it.
-func Address(base, key string) string {
-	owner, name, _ := strings.Cut(key, "/")
-	return base + "/" + url.PathEscape(owner) + "/" + name
+// noteSuffix makes of a key the one of the object with the file's SHA-256. It is
+// no key of a file, so nobody outside can name it.
+const noteSuffix = ".sha256"
+
+// SHA256 gives the hash of an uploaded file in hexadecimal, NotFound where there
+// is none.
+func (s *Store) SHA256(ctx context.Context, key string) (string, error) {
+	if _, _, _, ok := parse(key); !ok {
+		return "", noFile("rawstore.SHA256")
+	}
+	o, err := s.objects.Open(ctx, key+noteSuffix)
+	if err != nil {
+		return "", err
+	}
+	defer o.Close()
+	b := make([]byte, hex.EncodedLen(sha256.Size))
+	if _, err := io.ReadFull(o, b); err != nil {
+		return "", fmt.Errorf("rawstore: the hash of %s: %w", key, err)
+	}
+	return string(b), nil
 }
+
+func noFile(op string) error {
+	return errs.New(errs.NotFound, op, "there is no such file")
+}
+
+// Address is the address of a file without leave to read it, as specs name it.
+func Address(base, key string) string { return base + "/" + key }
 
 // Presign gives an address that anybody may read a file by for six hours.
 func (s *Store) Presign(base, key string) string {
-	expires := strconv.FormatInt(s.now().Add(readLife).Unix(), 10)
+	expires := s.until(readLife)
 	return Address(base, key) + "?expires=" + expires + "&signature=" + s.sign("read", key, expires)
 }
 
 // MayRead checks what a signed address says.
 func (s *Store) MayRead(key, expires, signature string) bool {
-	return s.good("read", key, expires, signature)
+	return s.good(expires, signature, "read", key, expires)
 }
 
-// KeyOf finds the key in an address of the store, whatever its query.
+// KeyOf finds the key in an address of the store, whatever its query. Only an
+// address of a file has one, and only in one spelling apart from escapes.
 func KeyOf(base, address string) (key string, ok bool) {
 	rest, ok := strings.CutPrefix(address, base+"/")
 	if !ok {
@@ -174,7 +303,11 @@ func KeyOf(base, address string) (key string, ok bool) {
 		rest = rest[:end]
 	}
 	key, err := url.PathUnescape(rest)
-	if err != nil || objstore.CheckKey(key) != nil || strings.Count(key, "/") != 1 {
+	if err != nil {
+		return "", false
+	}
+	_, _, _, ok = parse(key)
+	if !ok {
 		return "", false
 	}
 	return key, true
@@ -182,11 +315,14 @@ func KeyOf(base, address string) (key string, ok bool) {
 
 // Owned reports whether a key is one of an owner's.
 func Owned(key, owner string) bool {
-	of, _, _ := strings.Cut(key, "/")
-	return of == owner
+	of, _, _, ok := parse(key)
+	return ok && owner != "" && of == ownerPart(owner)
 }
 
 // Open opens a file.
-func (s *Store) Open(ctx context.Context, key string) (objstore.Object, objstore.Info, error) {
+func (s *Store) Open(ctx context.Context, key string) (objstore.Object, error) {
+	if _, _, _, ok := parse(key); !ok {
+		return nil, noFile("rawstore.Open")
+	}
 	return s.objects.Open(ctx, key)
 }

@@ -235,6 +235,9 @@ func (db *DB) Close() error {
 			list = append(list, pool.Close())
 		}
 	}
+	if db.lock == nil { // one that only reads
+		return errors.Join(list...)
+	}
 	// The lock goes last, and with it only the right to serve: the file stays, since
 	// taking it away could let two processes hold a lock on two files of one name.
 	return errors.Join(append(list, db.lock.Close())...)

@@ -69,7 +69,6 @@ type Reader struct {
 	pos, end int
 	readErr  error
 	row      int64 // physical number of the last row that was read
-	started  bool
 
 	delim      byte
 	delimRest  []byte // of a delimiter longer than a byte

@@ -1,0 +1,123 @@
+package cli
+
+import (
+	"encoding/json"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"github.com/datahq/specstore/internal/errs"
+	"github.com/spf13/cobra"
+)
+
+// config is what a server is told, checked once at its start.
+type config struct {
+	data        string // folder, absolute
+	addr        string
+	databaseURL string
+	authServer  string
+	publicURL   string
+	updateToken string
+	workers     int
+	logFormat   string
+}
+
+// variable gives a flag's value where it was set, else the environment's, else def.
+func variable(env *Env, cmd *cobra.Command, flag, name, def string) string {
+	if f := cmd.Flags().Lookup(flag); flag != "" && f != nil && f.Changed {
+		return f.Value.String()
+	}
+	if v := env.Getenv(name); v != "" {
+		return v
+	}
+	return def
+}
+
+func dataFlag(cmd *cobra.Command) {
+	cmd.Flags().String("data", ".specstore", "`folder` of the database, files and temporary files (SPECSTORE_DATA)")
+}
+
+func serverConfig(env *Env, cmd *cobra.Command) (*config, error) {
+	c := &config{
+		data:        env.path(variable(env, cmd, "data", "SPECSTORE_DATA", ".specstore")),
+		addr:        variable(env, cmd, "addr", "SPECSTORE_ADDR", "127.0.0.1:8000"),
+		databaseURL: env.Getenv("DATABASE_URL"),
+		authServer:  env.Getenv("AUTH_SERVER"),
+		publicURL:   strings.TrimRight(variable(env, cmd, "public-url", "SPECSTORE_PUBLIC_URL", ""), "/"),
+		updateToken: env.Getenv("SPECSTORE_UPDATE_TOKEN"),
+		logFormat:   variable(env, cmd, "log", "SPECSTORE_LOG", "text"),
+	}
+	wrong := func(name, format string, args ...any) error {
+		return errs.New(errs.Invalid, "cli.config", name+": "+format, args...)
+	}
+	if c.databaseURL == "" {
+		c.databaseURL = "sqlite:///" + filepath.ToSlash(filepath.Join(c.data, "registry.db"))
+	}
+	if host, port, err := net.SplitHostPort(c.addr); err != nil || port == "" {
+		return nil, wrong("SPECSTORE_ADDR", "%q is not an address such as 127.0.0.1:8000", c.addr)
+	} else if _, err := netip.ParseAddr(host); err != nil && host != "" && host != "localhost" {
+		return nil, wrong("SPECSTORE_ADDR", "%q is not an IP address", host)
+	}
+	if c.publicURL != "" && !isURL(c.publicURL) {
+		return nil, wrong("SPECSTORE_PUBLIC_URL", "%q is not an http or https URL", c.publicURL)
+	}
+	workers := variable(env, cmd, "", "SPECSTORE_WORKERS", strconv.Itoa(runtime.NumCPU()))
+	n, err := strconv.Atoi(workers)
+	if err != nil || n < 0 || n > 1024 {
+		return nil, wrong("SPECSTORE_WORKERS", "%q is not a number of flows from 0 to 1024", workers)
+	}
+	c.workers = n
+	if off, _ := cmd.Flags().GetBool("no-workers"); off {
+		c.workers = 0
+	}
+	if c.logFormat != "text" && c.logFormat != "json" {
+		return nil, wrong("SPECSTORE_LOG", "%q is neither text nor json", c.logFormat)
+	}
+	for _, name := range []string{"DPP_URL", "SPECSTORE_RUNNER"} {
+		if env.Getenv(name) != "" {
+			return nil, wrong(name, "running flows elsewhere is not supported in this version")
+		}
+	}
+	return c, nil
+}
+
+// loopback reports whether the server listens on this machine alone.
+func (c *config) loopback() bool {
+	host, _, _ := net.SplitHostPort(c.addr)
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && addr.IsLoopback()
+}
+
+func (c *config) logger(env *Env) *slog.Logger {
+	o := &slog.HandlerOptions{Level: slog.LevelInfo}
+	if c.logFormat == "json" {
+		return slog.New(slog.NewJSONHandler(env.Stderr, o))
+	}
+	return slog.New(slog.NewTextHandler(env.Stderr, o))
+}
+
+// serverInfo is what a running server leaves in its data folder for commands on
+// the same machine.
+type serverInfo struct {
+	URL string `json:"url"`
+	PID int    `json:"pid"`
+}
+
+func serverFile(data string) string { return filepath.Join(data, "server.json") }
+
+func readServerInfo(data string) (*serverInfo, bool) {
+	b, err := os.ReadFile(serverFile(data))
+	if err != nil {
+		return nil, false
+	}
+	var info serverInfo
+	if json.Unmarshal(b, &info) != nil || info.URL == "" {
+		return nil, false
+	}
+	return &info, true
+}

@@ -1,0 +1,234 @@
+package cli
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/datahq/specstore/internal/auth"
+	"github.com/datahq/specstore/internal/errs"
+	"github.com/datahq/specstore/internal/httpapi"
+	"github.com/datahq/specstore/internal/jobs"
+	"github.com/datahq/specstore/internal/objstore"
+	"github.com/datahq/specstore/internal/pkgstore"
+	"github.com/datahq/specstore/internal/rawstore"
+	"github.com/datahq/specstore/internal/registry"
+	"github.com/datahq/specstore/internal/service"
+	"github.com/datahq/specstore/internal/sqldb"
+	"github.com/spf13/cobra"
+)
+
+func serveCommand(env *Env) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Serve the API and run flows",
+		Long: `Serve the API and run flows, until Ctrl-C or SIGTERM.
+
+Everything lies in the data folder, which is made where it is missing. Flows that
+were running when the server last ended, however it ended, go on.
+
+Environment: DATABASE_URL, AUTH_SERVER, SPECSTORE_DATA, SPECSTORE_ADDR,
+SPECSTORE_PUBLIC_URL, SPECSTORE_WORKERS, SPECSTORE_FETCH_ALLOW,
+SPECSTORE_UPDATE_TOKEN, SPECSTORE_LOG. Flags win.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := serverConfig(env, cmd)
+			if err != nil {
+				return exit(exitUsage, err)
+			}
+			return serve(cmd.Context(), env, c)
+		},
+	}
+	dataFlag(cmd)
+	f := cmd.Flags()
+	f.String("addr", "127.0.0.1:8000", "`address` to listen on (SPECSTORE_ADDR); port 0 takes a free one")
+	f.String("public-url", "", "base `URL` of the addresses that are handed out (SPECSTORE_PUBLIC_URL)")
+	f.String("log", "text", "`format` of the log, text or json (SPECSTORE_LOG)")
+	f.Bool("no-workers", false, "serve the API and run no flows")
+	return cmd
+}
+
+const (
+	drainTime   = 5 * time.Second // for requests when the server stops
+	releaseTime = 2 * time.Second // for runs to end by themselves before they are stopped
+)
+
+// serve wires a server and runs it until ctx ends.
+func serve(ctx context.Context, env *Env, c *config) (err error) {
+	log := c.logger(env)
+	temp := filepath.Join(c.data, "tmp")
+	if err := os.MkdirAll(c.data, 0o700); err != nil {
+		return pathError(err)
+	}
+	db, err := sqldb.Open(ctx, sqldb.Config{URL: c.databaseURL})
+	if err != nil {
+		return exit(exitUsage, err)
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	// The database's lock says that no other process is here: what lies in the
+	// folder for files in the making was left behind.
+	if err := errors.Join(os.RemoveAll(temp), os.MkdirAll(temp, 0o700)); err != nil {
+		return err
+	}
+	store, err := registry.Open(ctx, db, registry.Options{})
+	if err != nil {
+		return err
+	}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.addr)
+	if err != nil {
+		return exit(exitUsage, errs.Wrap(err, errs.Invalid, "cli.serve", "cannot listen on %s: %s", c.addr, reason(err)))
+	}
+	defer listener.Close()
+	local := localURL(listener.Addr())
+	if c.publicURL == "" {
+		c.publicURL = local
+	}
+	parts, err := c.parts(ctx, env, store)
+	if err != nil {
+		return err
+	}
+	parts.Log, parts.Temp = log, temp
+	var svc *service.Service
+	queue, err := jobs.New(ctx, db, jobs.Config{
+		Workers: max(c.workers, 1), Log: log, Run: func(ctx context.Context) error { return svc.RunNext(ctx) },
+	})
+	if err != nil {
+		return err
+	}
+	parts.Jobs = queue
+	svc = service.New(parts.Parts)
+	waiting, err := svc.Recover(ctx)
+	if err != nil {
+		return err
+	}
+	if c.workers > 0 {
+		if err := queue.Start(ctx); err != nil {
+			return err
+		}
+		defer func() {
+			stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTime)
+			defer cancel()
+			err = errors.Join(err, queue.Stop(stopCtx))
+		}()
+	}
+	server := &http.Server{
+		Handler: httpapi.New(httpapi.Config{
+			Service: svc, Events: store, Packages: parts.Packages, Raw: parts.Raw, Verifier: parts.Verifier, Issuer: parts.issuer,
+			PublicURL: c.publicURL, UpdateToken: c.updateToken, Loopback: c.loopback(), Stopping: ctx.Done(), Now: env.Now, Log: log,
+		}),
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+	}
+	info, err := json.Marshal(serverInfo{URL: local, PID: os.Getpid()})
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(serverFile(c.data), info, 0o600); err != nil {
+		return err
+	}
+	defer os.Remove(serverFile(c.data))
+	log.InfoContext(ctx, "serving", "url", c.publicURL, "data", c.data, "workers", c.workers, "waiting", waiting)
+
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(listener) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	log.InfoContext(ctx, "stopping")
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+	defer cancel()
+	if err := server.Shutdown(drain); err != nil {
+		server.Close()
+	}
+	<-failed
+	return nil
+}
+
+// reason is the last cause of a network error, which is the one that users know.
+func reason(err error) error {
+	for {
+		next := errors.Unwrap(err)
+		if next == nil {
+			return err
+		}
+		err = next
+	}
+}
+
+// localURL is the address by which this machine reaches the server.
+func localURL(addr net.Addr) string {
+	host, port, _ := net.SplitHostPort(addr.String())
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return "http://" + net.JoinHostPort(host, port)
+}
+
+// parts are what a service is made of, and the issuer where it is embedded.
+type parts struct {
+	service.Parts
+	issuer *auth.Issuer
+}
+
+func (c *config) parts(ctx context.Context, env *Env, store *registry.Store) (*parts, error) {
+	secret, err := store.Setting(ctx, "signing-secret", func() (string, error) {
+		b := make([]byte, 32)
+		_, err := rand.Read(b)
+		return hex.EncodeToString(b), err
+	})
+	if err != nil {
+		return nil, err
+	}
+	p := &parts{}
+	var keys auth.Keys
+	if c.authServer == "" {
+		if p.issuer, err = embeddedIssuer(ctx, store); err != nil {
+			return nil, err
+		}
+		keys = p.issuer
+	} else if keys, err = auth.NewRemoteKeys(c.authServer, nil); err != nil {
+		return nil, exit(exitUsage, err)
+	}
+	fetcher, err := newFetch(env)
+	if err != nil {
+		return nil, exit(exitUsage, err)
+	}
+	raw, err := objstore.OpenLocal(filepath.Join(c.data, "rawstore"))
+	if err != nil {
+		return nil, err
+	}
+	packages, err := objstore.OpenLocal(filepath.Join(c.data, "pkgstore"))
+	if err != nil {
+		return nil, err
+	}
+	host, _ := os.Hostname()
+	p.Parts = service.Parts{
+		Registry: store, Verifier: &auth.Verifier{Keys: keys, Now: env.Now},
+		Raw: rawstore.New(raw, []byte(secret), env.Now), Packages: pkgstore.New(packages, c.publicURL+"/pkgstore"),
+		Fetch: fetcher, RawBase: c.publicURL + "/rawstore/o", Secret: []byte(secret), Now: env.Now,
+		Holder: fmt.Sprintf("%s/%d/%s", host, os.Getpid(), strings.ToLower(rand.Text()[:6])),
+	}
+	return p, nil
+}
+
+const issuerSetting = "issuer-key"
+
+// embeddedIssuer signs with the key that the database holds.
+func embeddedIssuer(ctx context.Context, store *registry.Store) (*auth.Issuer, error) {
+	key, err := store.Setting(ctx, issuerSetting, auth.GenerateKey)
+	if err != nil {
+		return nil, err
+	}
+	return auth.NewIssuer(key)
+}

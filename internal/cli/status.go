@@ -1,0 +1,162 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/datahq/specstore/client"
+	"github.com/datahq/specstore/internal/errs"
+	"github.com/spf13/cobra"
+)
+
+// connection is what the commands that ask a server are told.
+type connection struct{ server, token string }
+
+func (c *connection) flags(cmd *cobra.Command) {
+	dataFlag(cmd)
+	cmd.Flags().StringVar(&c.server, "server", "", "base `URL` of the server (SPECSTORE_SERVER)")
+	cmd.Flags().StringVar(&c.token, "token", "", "`token` to send (SPECSTORE_TOKEN)")
+}
+
+// connect makes a client. Without a server that was named it is the one of the data
+// folder, where that runs, for which the command signs a token itself.
+func (c *connection) connect(ctx context.Context, env *Env, cmd *cobra.Command) (cl *client.Client, own bool, err error) {
+	server := variable(env, cmd, "server", "SPECSTORE_SERVER", "")
+	token := variable(env, cmd, "token", "SPECSTORE_TOKEN", "")
+	conf, err := serverConfig(env, cmd)
+	if err != nil {
+		return nil, false, exit(exitUsage, err)
+	}
+	info, running := readServerInfo(conf.data)
+	if running && (server == "" || server == info.URL) {
+		server = info.URL
+		if token == "" && conf.authServer == "" {
+			token, err = signToken(ctx, env, conf, ownClaims())
+			if err != nil {
+				return nil, false, err
+			}
+			own = true
+		}
+	}
+	cl, err = client.New(client.Config{Server: server, Token: token})
+	if err != nil {
+		return nil, false, exit(exitUsage, err)
+	}
+	return cl, own, nil
+}
+
+// serverError gives a failure of a request its exit code.
+func serverError(err error) error {
+	if _, ok := errors.AsType[*exitError](err); ok || err == nil {
+		return err
+	}
+	if e, ok := errors.AsType[*client.Error](err); ok {
+		return exit(exitServer, errors.New(e.Message))
+	}
+	return exit(exitServer, err)
+}
+
+func statusCommand(env *Env) *cobra.Command {
+	var conn connection
+	var asJSON, watch, quiet bool
+	cmd := &cobra.Command{
+		Use:   "status OWNER/DATASET[/REVISION]",
+		Short: "Show how a revision stands",
+		Long: `Show how a revision stands: a number, latest (the default) or successful.
+
+Exit codes: 0 it succeeded or is open, 1 it failed, 3 the server did not answer or
+knows no such revision.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			parts := strings.Split(args[0], "/")
+			if len(parts) == 2 {
+				parts = append(parts, "latest")
+			}
+			if len(parts) != 3 {
+				return exit(exitUsage, errs.New(errs.Invalid, "cli.status", "%q is not OWNER/DATASET or OWNER/DATASET/REVISION", args[0]))
+			}
+			cl, _, err := conn.connect(cmd.Context(), env, cmd)
+			if err != nil {
+				return err
+			}
+			dataset, rev := parts[0]+"/"+parts[1], parts[2]
+			if watch {
+				return follow(cmd.Context(), env, cl, dataset, rev, asJSON, quiet)
+			}
+			status, err := cl.Status(cmd.Context(), dataset, rev)
+			if err != nil {
+				return serverError(err)
+			}
+			return showStatus(env.Stdout, status, asJSON)
+		},
+	}
+	conn.flags(cmd)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the answer of the server")
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "follow the flow to its end")
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "with --watch: print the end only")
+	return cmd
+}
+
+// follow prints the news of a revision until its flow has ended, then how it stands.
+func follow(ctx context.Context, env *Env, cl *client.Client, dataset, rev string, asJSON, quiet bool) error {
+	for e, err := range cl.Watch(ctx, dataset, rev) {
+		if err != nil {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			return serverError(err)
+		}
+		if line := eventLine(e); line != "" && !quiet && !asJSON {
+			fmt.Fprintln(env.Stderr, line)
+		}
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	status, err := cl.Status(ctx, dataset, rev)
+	if err != nil {
+		return serverError(err)
+	}
+	return showStatus(env.Stdout, status, asJSON)
+}
+
+func showStatus(w io.Writer, s *client.Status, asJSON bool) error {
+	failed := func() error {
+		if s.State == client.Failed {
+			return exit(exitData, nil)
+		}
+		return nil
+	}
+	if asJSON {
+		if _, err := fmt.Fprintf(w, "%s\n", strings.TrimSpace(string(s.Raw))); err != nil {
+			return err
+		}
+		return failed()
+	}
+	state := s.State
+	if s.Outcome != "" {
+		state += " (" + s.Outcome + ")"
+	}
+	fmt.Fprintf(w, "%s %s\n", state, s.ID)
+	for _, id := range slices.Sorted(maps.Keys(s.Pipelines)) {
+		p := s.Pipelines[id]
+		rows := ""
+		if p.Progress != nil && p.Status == client.InProgress {
+			rows = fmt.Sprintf(", %d rows", p.Progress.Rows)
+		}
+		fmt.Fprintf(w, "  %-10s %s (%s)%s\n", p.Status, id, p.Title, rows)
+	}
+	for _, line := range s.ErrorLog {
+		fmt.Fprintf(w, "  %s\n", line)
+	}
+	if s.Links.Package != "" {
+		fmt.Fprintf(w, "package: %s\n", s.Links.Package)
+	}
+	fmt.Fprintf(w, "status:  %s\n", s.Links.Self)
+	return failed()
+}

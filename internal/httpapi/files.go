@@ -1,0 +1,198 @@
+package httpapi
+
+import (
+	"encoding/json"
+	"io"
+	"mime"
+	"net/http"
+	"path"
+	"strings"
+
+	"github.com/datahq/specstore/internal/auth"
+	"github.com/datahq/specstore/internal/errs"
+	"github.com/datahq/specstore/internal/rawstore"
+)
+
+func (a *api) caller(r *http.Request, action auth.Action, ownerID string) error {
+	caller, err := a.Verifier.Verify(r.Context(), auth.FromRequest(r))
+	if err != nil {
+		return err
+	}
+	return caller.Require(action, ownerID)
+}
+
+const maxAuthorize = 8 << 20
+
+func (a *api) rawBase() string { return a.PublicURL + "/rawstore/o" }
+
+func (a *api) rawAuthorize(w http.ResponseWriter, r *http.Request) error {
+	b, err := body(w, r, maxAuthorize)
+	if err != nil {
+		return err
+	}
+	var in struct {
+		Metadata struct {
+			Owner string `json:"owner"`
+		} `json:"metadata"`
+		Files map[string]rawstore.File `json:"filedata"`
+	}
+	if err := json.Unmarshal(b, &in); err != nil {
+		return errs.Wrap(err, errs.Invalid, "httpapi.rawAuthorize", "the body must be a JSON object with metadata and filedata")
+	}
+	if err := a.caller(r, auth.RawWrite, in.Metadata.Owner); err != nil {
+		return err
+	}
+	leaves, err := a.Raw.Authorize(r.Context(), in.Metadata.Owner, in.Files, a.rawBase())
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, map[string]any{"filedata": leaves})
+}
+
+const maxField = 4096
+
+// rawUpload takes a form whose fields come first and whose file comes last.
+func (a *api) rawUpload(w http.ResponseWriter, r *http.Request) error {
+	parts, err := r.MultipartReader()
+	if err != nil {
+		return errs.Wrap(err, errs.Invalid, "httpapi.rawUpload", "the body must be a form (multipart/form-data)")
+	}
+	form := map[string]string{}
+	for {
+		part, err := parts.NextPart()
+		if err == io.EOF {
+			return errs.New(errs.Invalid, "httpapi.rawUpload", "the form has no file")
+		}
+		if err != nil {
+			return errs.Wrap(err, errs.Invalid, "httpapi.rawUpload", "the form broke off")
+		}
+		if part.FormName() == "file" {
+			if err := a.Raw.Accept(r.Context(), form, part); err != nil {
+				return err
+			}
+			w.WriteHeader(http.StatusNoContent)
+			return nil
+		}
+		value, err := io.ReadAll(io.LimitReader(part, maxField+1))
+		if err != nil || len(value) > maxField || len(form) > 50 {
+			return errs.New(errs.Invalid, "httpapi.rawUpload", "the fields of the form are too many or too long")
+		}
+		form[part.FormName()] = string(value)
+	}
+}
+
+func (a *api) rawPresign(w http.ResponseWriter, r *http.Request) error {
+	q := r.URL.Query()
+	// Clients send the address without escaping it, so a plus in it is one.
+	address := strings.ReplaceAll(q.Get("url"), " ", "+")
+	owner := q.Get("ownerid")
+	if err := a.caller(r, auth.RawRead, owner); err != nil {
+		return err
+	}
+	key, ok := rawstore.KeyOf(a.rawBase(), address)
+	if !ok || !rawstore.Owned(key, owner) {
+		return errs.New(errs.Invalid, "httpapi.rawPresign", "the address is not one of an uploaded file of the owner's")
+	}
+	return writeJSON(w, http.StatusOK, map[string]string{"url": a.Raw.Presign(a.rawBase(), key)})
+}
+
+func (a *api) rawFile(w http.ResponseWriter, r *http.Request) error {
+	key := r.PathValue("owner") + "/" + r.PathValue("name")
+	q := r.URL.Query()
+	if !a.Raw.MayRead(key, q.Get("expires"), q.Get("signature")) {
+		return errs.New(errs.Forbidden, "httpapi.rawFile", "the address is not signed, or its time is over")
+	}
+	object, err := a.Raw.Open(r.Context(), key)
+	if err != nil {
+		return err
+	}
+	defer object.Close()
+	h := w.Header()
+	h.Set("Content-Type", "application/octet-stream")
+	h.Set("Content-Disposition", "attachment")
+	http.ServeContent(w, r, "", object.ModTime(), object)
+	return nil
+}
+
+// fileTypes are what published files are served as. Everything else is bytes: no
+// owner's file is a page of ours.
+var fileTypes = map[string]string{
+	".csv": "text/csv; charset=utf-8", ".json": "application/json; charset=utf-8", ".zip": "application/zip", ".md": "text/plain; charset=utf-8",
+}
+
+func (a *api) packageFile(w http.ResponseWriter, r *http.Request) error {
+	key := r.PathValue("key")
+	object, err := a.Service.PackageFile(r.Context(), auth.FromRequest(r), key)
+	if err != nil {
+		return err
+	}
+	o, err := a.Packages.Open(r.Context(), object)
+	if err != nil {
+		if errs.Is(err, errs.Invalid) {
+			return errs.Wrap(err, errs.NotFound, "httpapi.packageFile", "there is no object %q", key)
+		}
+		return err
+	}
+	defer o.Close()
+	h := w.Header()
+	contentType, ok := fileTypes[strings.ToLower(path.Ext(key))]
+	if !ok {
+		contentType = "application/octet-stream"
+		h.Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": path.Base(key)}))
+	}
+	h.Set("Content-Type", contentType)
+	h.Set("Content-Security-Policy", "sandbox; default-src 'none'")
+	if parts := strings.Split(object, "/"); len(parts) > 2 {
+		h.Set("ETag", `"`+parts[len(parts)-2]+`"`) // the hash that is its folder
+	}
+	http.ServeContent(w, r, "", o.ModTime(), o)
+	return nil
+}
+
+// publicKey gives the key that tokens are checked with.
+func (a *api) publicKey(w http.ResponseWriter, _ *http.Request) error {
+	if a.Issuer == nil {
+		return errs.New(errs.NotFound, "httpapi.publicKey", "tokens are issued by another server")
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_, _ = io.WriteString(w, a.Issuer.PublicKeyPEM())
+	return nil
+}
+
+// check tells who a token stands for.
+func (a *api) check(w http.ResponseWriter, r *http.Request) error {
+	caller, err := a.Verifier.Verify(r.Context(), auth.FromRequest(r))
+	if errs.Is(err, errs.Unavailable) {
+		return err
+	}
+	if err != nil {
+		return writeJSON(w, http.StatusOK, map[string]any{"authenticated": false, "providers": map[string]any{}})
+	}
+	name := caller.UserName
+	if name == "" {
+		name = caller.UserID
+	}
+	return writeJSON(w, http.StatusOK, map[string]any{
+		"authenticated": true, "profile": map[string]string{"id": caller.UserID, "username": name, "name": name},
+	})
+}
+
+// authorize swaps a user token for one of a service.
+func (a *api) authorize(w http.ResponseWriter, r *http.Request) error {
+	if a.Issuer == nil {
+		return errs.New(errs.NotFound, "httpapi.authorize", "tokens are issued by another server")
+	}
+	caller, err := a.Verifier.Verify(r.Context(), auth.FromRequest(r))
+	if err != nil {
+		return err
+	}
+	service := r.URL.Query().Get("service")
+	token, err := a.Issuer.Authorize(caller, service, a.Now())
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, map[string]any{
+		"token": token, "userid": caller.UserID, "service": service,
+		"permissions": map[string]int{"max_dataset_num": caller.MaxDatasets},
+	})
+}

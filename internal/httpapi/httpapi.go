@@ -1,0 +1,254 @@
+// Package httpapi is the service over HTTP: the contract of DataHub's Spec Store,
+// and the routes that a push needs.
+//
+// A handler gives an error or writes an answer; one adaptor turns errors into
+// status, body and log line, so that a failure looks the same on every route and
+// users never read more than its detail. Bodies are bounded and nothing that is as
+// long as a file is held in memory.
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"mime"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/datahq/specstore/internal/auth"
+	"github.com/datahq/specstore/internal/errs"
+	"github.com/datahq/specstore/internal/objstore"
+	"github.com/datahq/specstore/internal/rawstore"
+	"github.com/datahq/specstore/internal/registry"
+)
+
+// Service is what the routes ask of the service.
+type Service interface {
+	Upload(ctx context.Context, token string, body []byte, idempotencyKey string) (*registry.Revision, error)
+	Status(ctx context.Context, token, datasetID, which string) (*registry.Revision, error)
+	Update(ctx context.Context, e registry.Event) (registry.Applied, error)
+	UpdateToken(flowID string) string
+	Cancel(ctx context.Context, token, datasetID, which string) (registry.State, error)
+	Retry(ctx context.Context, token, datasetID, which string) (bool, error)
+	PackageFile(ctx context.Context, token, key string) (object string, err error)
+}
+
+// Events are the changes of flows.
+type Events interface {
+	Events(ctx context.Context, flowID string, after int64) ([]registry.StoredEvent, error)
+	Watch(flowID string) (changes <-chan struct{}, cancel func())
+}
+
+// Files opens objects of the package store.
+type Files interface {
+	Open(ctx context.Context, key string) (objstore.Object, error)
+}
+
+// Config is what the routes are made of.
+type Config struct {
+	Service  Service
+	Events   Events
+	Packages Files
+	Raw      *rawstore.Store
+	Verifier *auth.Verifier
+	Issuer   *auth.Issuer // nil where another server issues tokens
+	// PublicURL is the base of the addresses that are handed out.
+	PublicURL string
+	// UpdateToken is the operators' for updates; empty where there is none.
+	UpdateToken string
+	// Loopback says that the server listens on this machine alone.
+	Loopback bool
+	// Stopping ends streams when the server stops.
+	Stopping <-chan struct{}
+	Now      func() time.Time
+	Log      *slog.Logger
+}
+
+type api struct{ Config }
+
+// MaxSpec is the largest Flow-Spec in bytes.
+const MaxSpec = 16 << 20
+
+// New gives the handler of all routes.
+func New(c Config) http.Handler {
+	a := &api{c}
+	mux := http.NewServeMux()
+	handle := func(pattern string, h func(http.ResponseWriter, *http.Request) error) {
+		mux.Handle(pattern, a.handler(h))
+	}
+	handle("GET /source/{owner}/{dataset}/{revision}", a.status)
+	handle("GET /source/{owner}/{dataset}/{revision}/events", a.events)
+	handle("POST /source/{owner}/{dataset}/{revision}/cancel", a.cancel)
+	handle("POST /source/{owner}/{dataset}/{revision}/retry", a.retry)
+	handle("POST /source/upload", a.upload)
+	handle("POST /source/update", a.update)
+	handle("GET /auth/public-key", a.publicKey)
+	handle("GET /auth/check", a.check)
+	handle("GET /auth/authorize", a.authorize)
+	handle("POST /rawstore/authorize", a.rawAuthorize)
+	handle("POST /rawstore/o", a.rawUpload)
+	handle("GET /rawstore/o/{owner}/{name}", a.rawFile)
+	handle("GET /rawstore/presign", a.rawPresign)
+	handle("GET /pkgstore/{key...}", a.packageFile)
+	handle("GET /healthz", func(w http.ResponseWriter, _ *http.Request) error {
+		return writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+	})
+	return a.outer(mux)
+}
+
+// methods are those of the routes; the mux says which fit.
+var methods = []string{http.MethodGet, http.MethodPost}
+
+// outer does what holds for every route: what is not found or not allowed is JSON,
+// pages of any origin may read, and nobody guesses content types.
+func (a *api) outer(mux *http.ServeMux) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Access-Control-Allow-Origin", "*")
+		if _, pattern := mux.Handler(r); pattern != "" {
+			mux.ServeHTTP(w, r)
+			return
+		}
+		var allow []string
+		for _, m := range methods {
+			probe := r.Clone(r.Context())
+			probe.Method = m
+			if _, pattern := mux.Handler(probe); pattern != "" {
+				allow = append(allow, m)
+			}
+		}
+		switch {
+		case len(allow) == 0:
+			writeError(w, http.StatusNotFound, "there is no such route")
+		case r.Method == http.MethodOptions:
+			h.Set("Allow", strings.Join(append(allow, http.MethodOptions), ", "))
+			h.Set("Access-Control-Allow-Methods", strings.Join(allow, ", "))
+			h.Set("Access-Control-Allow-Headers", "Auth-Token, Authorization, Content-Type, Idempotency-Key, Last-Event-ID")
+			h.Set("Access-Control-Max-Age", "86400")
+			w.WriteHeader(http.StatusNoContent)
+		default:
+			h.Set("Allow", strings.Join(allow, ", "))
+			writeError(w, http.StatusMethodNotAllowed, "the method is not allowed here")
+		}
+	})
+}
+
+// statuses turns a failure's kind into the status of its answer.
+var statuses = map[errs.Kind]int{
+	errs.Internal: http.StatusInternalServerError, errs.Invalid: http.StatusBadRequest, errs.Unauthorized: http.StatusUnauthorized,
+	errs.Forbidden: http.StatusForbidden, errs.NotFound: http.StatusNotFound, errs.Conflict: http.StatusConflict,
+	errs.TooLarge: http.StatusRequestEntityTooLarge, errs.Unavailable: http.StatusServiceUnavailable,
+}
+
+const retryAfter = "5" // seconds, of what is unavailable
+
+func statusOf(err error) int {
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return http.StatusRequestEntityTooLarge
+	}
+	return statuses[errs.KindOf(err)]
+}
+
+// handler turns what a route fails with into an answer, and logs each request once.
+func (a *api) handler(h func(http.ResponseWriter, *http.Request) error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		begun := a.Now()
+		err := h(w, r)
+		status := http.StatusOK
+		if err != nil {
+			status = statusOf(err)
+			a.fail(w, status, err)
+		}
+		level := slog.LevelDebug
+		if status == http.StatusInternalServerError {
+			level = slog.LevelError
+		}
+		a.Log.Log(r.Context(), level, "request", "method", r.Method, "path", r.URL.Path, "status", status, "ms", a.Now().Sub(begun).Milliseconds(), "error", err)
+	})
+}
+
+func (a *api) fail(w http.ResponseWriter, status int, err error) {
+	if status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", retryAfter)
+	}
+	if u, ok := errors.AsType[*refusedUpload](err); ok {
+		u.write(w, status)
+		return
+	}
+	writeError(w, status, errs.Detail(err))
+}
+
+func writeError(w http.ResponseWriter, status int, message string) {
+	_ = writeJSON(w, status, map[string]any{"error": map[string]string{"message": message}})
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) error {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = w.Write(b.Bytes()) // the reader has gone
+	return nil
+}
+
+// body reads a JSON request of a bounded length.
+func body(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error) {
+	t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || t != "application/json" {
+		return nil, nil
+	}
+	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
+	if e, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return nil, errs.Wrap(err, errs.TooLarge, "httpapi.body", "the body is larger than %d bytes", e.Limit)
+	}
+	if err != nil {
+		return nil, errs.Wrap(err, errs.Invalid, "httpapi.body", "the body broke off")
+	}
+	return bytes.TrimSpace(b), nil
+}
+
+// trusted reports whether an update may come without a token: from this machine to
+// a server that listens there alone, and through nobody else's hands.
+func (a *api) trusted(r *http.Request) bool {
+	if a.UpdateToken != "" || !a.Loopback {
+		return false
+	}
+	for name := range r.Header {
+		if name == "Origin" || name == "Forwarded" || name == "Via" || strings.HasPrefix(name, "X-Forwarded-") {
+			return false
+		}
+	}
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil || !from.Addr().Unmap().IsLoopback() {
+		return false
+	}
+	host := r.Host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	addr, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return host == "localhost" || err == nil && addr.IsLoopback()
+}
+
+// mayUpdate checks who sends news of a flow.
+func (a *api) mayUpdate(r *http.Request, flowID string) bool {
+	if t := r.URL.Query().Get("token"); t != "" {
+		return hmac.Equal([]byte(t), []byte(a.Service.UpdateToken(flowID)))
+	}
+	if bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok && a.UpdateToken != "" {
+		return hmac.Equal([]byte(bearer), []byte(a.UpdateToken))
+	}
+	return a.trusted(r)
+}

@@ -1,0 +1,301 @@
+package httpapi
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/datahq/specstore/internal/auth"
+	"github.com/datahq/specstore/internal/errs"
+	"github.com/datahq/specstore/internal/registry"
+)
+
+// uploadAnswer is what a client reads of an upload.
+type uploadAnswer struct {
+	Success   bool     `json:"success"`
+	DatasetID *string  `json:"dataset_id"`
+	FlowID    *string  `json:"flow_id"`
+	Errors    []string `json:"errors"`
+	Error     *message `json:"error,omitempty"`
+}
+
+type message struct {
+	Message string `json:"message"`
+}
+
+// refusedUpload is a refusal in the form that clients of the Spec Store read.
+type refusedUpload struct{ err error }
+
+func (u *refusedUpload) Error() string { return u.err.Error() }
+func (u *refusedUpload) Unwrap() error { return u.err }
+
+func (u *refusedUpload) write(w http.ResponseWriter, status int) {
+	detail := errs.Detail(u.err)
+	_ = writeJSON(w, status, uploadAnswer{Errors: strings.Split(detail, "\n"), Error: &message{detail}})
+}
+
+const emptyContents = "Received empty contents (make sure your content-type is correct)"
+
+func (a *api) upload(w http.ResponseWriter, r *http.Request) error {
+	spec, err := body(w, r, MaxSpec)
+	if err == nil && (len(spec) == 0 || string(spec) == "null" || string(spec) == "{}") {
+		err = errs.New(errs.Invalid, "httpapi.upload", emptyContents)
+	}
+	if err != nil {
+		return &refusedUpload{err}
+	}
+	rev, err := a.Service.Upload(r.Context(), auth.FromRequest(r), spec, r.Header.Get("Idempotency-Key"))
+	if err != nil {
+		return &refusedUpload{err}
+	}
+	return writeJSON(w, http.StatusOK, uploadAnswer{Success: true, DatasetID: &rev.DatasetID, FlowID: &rev.ID, Errors: []string{}})
+}
+
+const maxUpdate = 4 << 20
+
+func (a *api) update(w http.ResponseWriter, r *http.Request) error {
+	b, err := body(w, r, maxUpdate)
+	if err != nil {
+		return err
+	}
+	var in struct {
+		Pipeline   *string         `json:"pipeline"`
+		PipelineID *string         `json:"pipeline_id"`
+		Event      string          `json:"event"`
+		Success    bool            `json:"success"`
+		Errors     []string        `json:"errors"`
+		Log        []string        `json:"log"`
+		Stats      json.RawMessage `json:"stats"`
+	}
+	if err := json.Unmarshal(b, &in); err != nil {
+		return errs.Wrap(err, errs.Invalid, "httpapi.update", "the body must be a JSON object with pipeline and event")
+	}
+	if in.Pipeline == nil {
+		in.Pipeline = in.PipelineID
+	}
+	if in.Pipeline == nil || *in.Pipeline == "" || in.Event == "" {
+		return errs.New(errs.Invalid, "httpapi.update", "pipeline and event are required")
+	}
+	kind, err := registry.ParseKind(in.Event)
+	if err != nil {
+		return err
+	}
+	id := strings.TrimPrefix(*in.Pipeline, "./")
+	if !a.mayUpdate(r, registry.FlowOf(id)) {
+		return errs.New(errs.Unauthorized, "httpapi.update", "the update carries no token of its flow")
+	}
+	applied, err := a.Service.Update(r.Context(), registry.Event{
+		Pipeline: id, Kind: kind, Success: in.Success, Errors: in.Errors, Log: in.Log, Stats: in.Stats,
+	})
+	answer := struct {
+		Success *string  `json:"success"`
+		Status  *string  `json:"status"`
+		ID      *string  `json:"id"`
+		Errors  []string `json:"errors"`
+	}{Errors: in.Errors}
+	if errs.Is(err, errs.NotFound) {
+		answer.Errors = []string{"pipeline not found"}
+		return writeJSON(w, http.StatusNotFound, answer)
+	}
+	if err != nil {
+		return err
+	}
+	if answer.Errors == nil {
+		answer.Errors = []string{}
+	}
+	// The contract has four states; a cancelled flow shows as failed.
+	success, status := "pending", applied.FlowState.Stored()
+	switch {
+	case applied.FlowState == registry.Succeeded:
+		success = "success"
+	case applied.FlowState.Ended():
+		success, status = "fail", registry.Failed.Stored()
+	}
+	answer.Success, answer.Status, answer.ID = &success, &status, &applied.FlowID
+	return writeJSON(w, http.StatusOK, answer)
+}
+
+// statusAnswer is how a revision stands.
+type statusAnswer struct {
+	ID        string                    `json:"id"`
+	Spec      json.RawMessage           `json:"spec_contents"`
+	Modified  string                    `json:"modified"`
+	Created   string                    `json:"created"`
+	State     string                    `json:"state"`
+	Logs      []string                  `json:"logs"`
+	ErrorLog  []string                  `json:"error_log"`
+	Stats     json.RawMessage           `json:"stats"`
+	Pipelines map[string]pipelineStatus `json:"pipelines"`
+	Attempt   int64                     `json:"attempt"`
+	Outcome   *string                   `json:"outcome"`
+	Certified bool                      `json:"certified"`
+	Links     links                     `json:"links"`
+}
+
+type pipelineStatus struct {
+	Title    string          `json:"title"`
+	Status   string          `json:"status"`
+	Stats    json.RawMessage `json:"stats"`
+	ErrorLog []string        `json:"error_log"`
+	Started  *string         `json:"started"`
+	Finished *string         `json:"finished"`
+	Progress json.RawMessage `json:"progress"`
+	Reused   *string         `json:"reused"`
+}
+
+type links struct {
+	Self    string  `json:"self"`
+	Events  string  `json:"events"`
+	Page    *string `json:"page"`
+	Package *string `json:"package"`
+}
+
+// apiState names a state as the contract has it, and what it leaves out.
+func apiState(s registry.State) (state string, outcome *string) {
+	if s == registry.Cancelled {
+		o := "cancelled"
+		return registry.Failed.String(), &o
+	}
+	return s.String(), nil
+}
+
+func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000Z") }
+
+func optional(t time.Time) *string {
+	if t.IsZero() {
+		return nil
+	}
+	s := stamp(t)
+	return &s
+}
+
+func (a *api) statusOf(r *registry.Revision) statusAnswer {
+	state, outcome := apiState(r.State)
+	base := a.PublicURL + "/source/" + r.ID
+	out := statusAnswer{
+		ID: r.ID, Spec: r.Spec, Modified: stamp(r.Modified), Created: stamp(r.Created), State: state, Outcome: outcome,
+		Logs: r.Logs, ErrorLog: append([]string{}, r.Errors...), Stats: r.Stats, Pipelines: map[string]pipelineStatus{},
+		Attempt: r.Attempt, Links: links{Self: base, Events: base + "/events"},
+	}
+	if r.State == registry.Succeeded {
+		p := a.PublicURL + "/pkgstore/" + r.ID + "/datapackage.json"
+		out.Links.Package = &p
+	}
+	for _, p := range r.Pipelines {
+		state, _ := apiState(p.State)
+		out.Pipelines[p.ID] = pipelineStatus{
+			Title: p.Title, Status: state, Stats: p.Stats, ErrorLog: append([]string{}, p.Errors...),
+			Started: optional(p.Started), Finished: optional(p.Finished), Progress: p.Progress,
+		}
+	}
+	return out
+}
+
+func datasetOf(r *http.Request) (datasetID, revision string) {
+	return r.PathValue("owner") + "/" + r.PathValue("dataset"), r.PathValue("revision")
+}
+
+func (a *api) status(w http.ResponseWriter, r *http.Request) error {
+	dataset, which := datasetOf(r)
+	rev, err := a.Service.Status(r.Context(), auth.FromRequest(r), dataset, which)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Cache-Control", "no-cache")
+	return writeJSON(w, http.StatusOK, a.statusOf(rev))
+}
+
+func (a *api) cancel(w http.ResponseWriter, r *http.Request) error {
+	dataset, which := datasetOf(r)
+	state, err := a.Service.Cancel(r.Context(), auth.FromRequest(r), dataset, which)
+	if err != nil {
+		return err
+	}
+	name, outcome := apiState(state)
+	return writeJSON(w, http.StatusOK, map[string]any{"state": name, "outcome": outcome})
+}
+
+func (a *api) retry(w http.ResponseWriter, r *http.Request) error {
+	dataset, which := datasetOf(r)
+	done, err := a.Service.Retry(r.Context(), auth.FromRequest(r), dataset, which)
+	if err != nil {
+		return err
+	}
+	said := "a new attempt was made"
+	if !done {
+		said = "nothing to do"
+	}
+	return writeJSON(w, http.StatusOK, map[string]any{"retried": done, "message": said})
+}
+
+const keepAlive = 15 * time.Second
+
+// events streams the changes of a flow as Server-Sent Events (HTML Living Standard,
+// section 9.2) until it has ended or the reader goes. A reader that comes back says
+// with Last-Event-ID where it was.
+func (a *api) events(w http.ResponseWriter, r *http.Request) error {
+	dataset, which := datasetOf(r)
+	token := auth.FromRequest(r)
+	rev, err := a.Service.Status(r.Context(), token, dataset, which)
+	if err != nil {
+		return err
+	}
+	after, _ := strconv.ParseInt(r.Header.Get("Last-Event-ID"), 10, 64)
+	changes, cancel := a.Events.Watch(rev.ID)
+	defer cancel()
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("Cache-Control", "no-store")
+	flush := http.NewResponseController(w)
+	alive := time.NewTicker(keepAlive)
+	defer alive.Stop()
+	for {
+		// The state is read before the events, so none is missed after the end.
+		rev, err := a.Service.Status(r.Context(), token, dataset, strconv.FormatInt(rev.Number, 10))
+		if err != nil {
+			return nil // gone, or the reader is
+		}
+		for {
+			list, err := a.Events.Events(r.Context(), rev.ID, after)
+			if err != nil {
+				return nil
+			}
+			for _, e := range list {
+				data, err := json.Marshal(struct {
+					Pipeline string          `json:"pipeline"`
+					At       string          `json:"at"`
+					Event    string          `json:"event"`
+					Body     json.RawMessage `json:"body"`
+				}{e.Pipeline, stamp(e.At), string(e.Kind), e.Body})
+				if err != nil {
+					return nil
+				}
+				fmt.Fprintf(w, "id: %d\nevent: %s\ndata: %s\n\n", e.Seq, e.Kind, data)
+				after = e.Seq
+			}
+			if len(list) == 0 {
+				break
+			}
+		}
+		if rev.State.Ended() {
+			state, _ := apiState(rev.State)
+			fmt.Fprintf(w, "event: end\ndata: {\"state\":%q}\n\n", state)
+			_ = flush.Flush()
+			return nil
+		}
+		if flush.Flush() != nil {
+			return nil
+		}
+		select {
+		case <-changes:
+		case <-alive.C:
+			fmt.Fprint(w, ": alive\n\n")
+		case <-r.Context().Done():
+			return nil
+		case <-a.Stopping:
+			return nil
+		}
+	}
+}

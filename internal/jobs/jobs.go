@@ -1,0 +1,158 @@
+// Package jobs starts work in the background. It is the only package that knows
+// River.
+//
+// A job is a ticket, not a flow: it says that there is one more flow to run, and a
+// worker that gets it calls Run once, which claims the fairest flow, or none. So
+// the order of tickets has no meaning, one too many does no harm, and who runs a
+// flow is decided by the registry's lease alone.
+//
+// A ticket is added in the transaction that makes the work: the ticket exists if
+// and only if that commits. River starts a ticket anew only where Run fails or
+// panics, or 25 hours after its process was killed; the restart of interrupted
+// flows is the registry's matter, which adds tickets of its own.
+package jobs
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riversqlite"
+	"github.com/riverqueue/river/rivermigrate"
+
+	"github.com/datahq/specstore/internal/sqldb"
+)
+
+const (
+	runTimeout  = 24 * time.Hour
+	rescueAfter = 25 * time.Hour
+	keepFor     = time.Hour // of tickets that are done
+	// SQLite tells of new tickets by a table that River reads every 50 ms. Lower
+	// values than these do not start a ticket sooner.
+	fetchCooldown = 5 * time.Millisecond
+	fetchPoll     = 100 * time.Millisecond
+)
+
+// Config is what a queue needs.
+type Config struct {
+	// Workers is how many tickets run at once in this process; at least 1.
+	Workers int
+	// Run claims a flow and runs it; where there is none it returns nil at once. Its
+	// context ends when the queue is stopped the hard way. An error means that it
+	// could not do its work, and the ticket is tried again later; a flow that failed
+	// is no error.
+	Run func(context.Context) error
+	// Log gets River's warnings; nil drops them.
+	Log *slog.Logger
+}
+
+// Queue adds and runs tickets.
+type Queue struct {
+	client *river.Client[*sql.Tx]
+}
+
+type ticket struct{}
+
+// Kind names tickets in River's tables.
+func (ticket) Kind() string { return "run" }
+
+type worker struct {
+	river.WorkerDefaults[ticket]
+	run func(context.Context) error
+}
+
+func (w *worker) Work(ctx context.Context, _ *river.Job[ticket]) error { return w.run(ctx) }
+
+func (w *worker) Timeout(*river.Job[ticket]) time.Duration { return runTimeout }
+
+// New brings River's tables up to date and makes a queue. It starts nothing.
+func New(ctx context.Context, db *sqldb.DB, c Config) (*Queue, error) {
+	const op = "jobs.New"
+	if c.Workers < 1 || c.Run == nil {
+		return nil, errors.New(op + ": at least one worker, and what it runs, are needed")
+	}
+	log := slog.New(slog.DiscardHandler)
+	if c.Log != nil {
+		log = slog.New(warnings{c.Log.Handler()})
+	}
+	driver := riversqlite.New(db.SQL())
+	migrator, err := rivermigrate.New(driver, &rivermigrate.Config{Logger: log})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", op, err)
+	}
+	if _, err := migrator.Migrate(ctx, rivermigrate.DirectionUp, nil); err != nil {
+		return nil, fmt.Errorf("%s: migrations: %w", op, err)
+	}
+	workers := river.NewWorkers()
+	if err := river.AddWorkerSafely(workers, &worker{run: c.Run}); err != nil {
+		return nil, fmt.Errorf("%s: %w", op, err)
+	}
+	client, err := river.NewClient(driver, &river.Config{
+		CompletedJobRetentionPeriod: keepFor,
+		FetchCooldown:               fetchCooldown,
+		FetchPollInterval:           fetchPoll,
+		JobTimeout:                  runTimeout,
+		RescueStuckJobsAfter:        rescueAfter,
+		Logger:                      log,
+		Queues:                      map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: c.Workers}},
+		Workers:                     workers,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", op, err)
+	}
+	return &Queue{client: client}, nil
+}
+
+// Enqueue adds a ticket in a transaction.
+func (q *Queue) Enqueue(ctx context.Context, tx sqldb.Tx) error {
+	t, ok := tx.(sqldb.SQLTx)
+	if !ok {
+		return fmt.Errorf("jobs.Enqueue: unknown transaction type %T", tx)
+	}
+	if _, err := q.client.InsertTx(ctx, t.Raw(), ticket{}, nil); err != nil {
+		return fmt.Errorf("jobs.Enqueue: %w", err)
+	}
+	return nil
+}
+
+// Start lets the workers take tickets until [Queue.Stop]; the end of ctx does not
+// stop them.
+func (q *Queue) Start(ctx context.Context) error {
+	if err := q.client.Start(context.WithoutCancel(ctx)); err != nil {
+		return fmt.Errorf("jobs.Start: %w", err)
+	}
+	return nil
+}
+
+// Stop takes no more tickets and waits for those that run. When ctx ends first it
+// ends their contexts, and waits for them all the same: after Stop nothing runs.
+func (q *Queue) Stop(ctx context.Context) error {
+	err := q.client.Stop(ctx)
+	if err == nil {
+		return nil
+	}
+	if hard := q.client.StopAndCancel(context.WithoutCancel(ctx)); hard != nil {
+		return fmt.Errorf("jobs.Stop: %w", hard)
+	}
+	if errors.Is(err, ctx.Err()) {
+		return nil
+	}
+	return fmt.Errorf("jobs.Stop: %w", err)
+}
+
+// warnings drops what is less than a warning.
+type warnings struct{ slog.Handler }
+
+func (h warnings) Enabled(ctx context.Context, level slog.Level) bool {
+	return level >= slog.LevelWarn && h.Handler.Enabled(ctx, level)
+}
+
+func (h warnings) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return warnings{h.Handler.WithAttrs(attrs)}
+}
+
+func (h warnings) WithGroup(name string) slog.Handler { return warnings{h.Handler.WithGroup(name)} }

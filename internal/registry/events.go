@@ -1,0 +1,99 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/datahq/specstore/internal/sqldb"
+)
+
+// StoredEvent is a change of a flow as it was recorded.
+type StoredEvent struct {
+	Seq      int64 // counts from 1 in each flow
+	At       time.Time
+	Pipeline string
+	Kind     Kind
+	// Body is an object: state (the pipeline's) and flow_state, both in the API's
+	// names, attempt, errors and, once the pipeline has ended, stats.
+	Body json.RawMessage
+
+	body eventBody
+}
+
+type eventBody struct {
+	State   State           `json:"state"`
+	Flow    State           `json:"flow_state"`
+	Attempt int64           `json:"attempt"`
+	Errors  []string        `json:"errors,omitempty"`
+	Stats   json.RawMessage `json:"stats,omitempty"`
+}
+
+const maxEvents = 1000
+
+// Events gives the events of a flow after a number, in order, at most 1000.
+func (s *Store) Events(ctx context.Context, flowID string, after int64) ([]StoredEvent, error) {
+	var list []StoredEvent
+	err := s.db.Read(ctx, func(ctx context.Context, tx sqldb.Tx) error {
+		rows, err := tx.Query(ctx, `SELECT seq, at, pipeline, kind, body FROM flow_event WHERE flow_id = $1 AND seq > $2 ORDER BY seq LIMIT $3`,
+			flowID, after, maxEvents)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var e StoredEvent
+			var at int64
+			var kind, body string
+			if err := rows.Scan(&e.Seq, &at, &e.Pipeline, &kind, &body); err != nil {
+				return err
+			}
+			e.At, e.Kind, e.Body = fromMicros(at), Kind(kind), json.RawMessage(body)
+			list = append(list, e)
+		}
+		return rows.Err()
+	})
+	return list, err
+}
+
+// Prune deletes the events of flows that ended before a time.
+func (s *Store) Prune(ctx context.Context, before time.Time) error {
+	return s.db.Tx(ctx, func(ctx context.Context, tx sqldb.Tx) error {
+		_, err := tx.Exec(ctx, `
+			DELETE FROM flow_event WHERE flow_id IN (
+				SELECT revision_id FROM dataset_revision WHERE status NOT IN ('pending', 'running') AND finished_at < $1)`, before.UnixMicro())
+		return err
+	})
+}
+
+// Watch gives a channel that receives after each change of a flow that this
+// process makes; changes that come while nobody receives are told once. cancel
+// ends it and must be called.
+func (s *Store) Watch(flowID string) (changes <-chan struct{}, cancel func()) {
+	c := make(chan struct{}, 1)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.watchers[flowID] == nil {
+		s.watchers[flowID] = map[chan struct{}]struct{}{}
+	}
+	s.watchers[flowID][c] = struct{}{}
+	return c, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.watchers[flowID], c)
+		if len(s.watchers[flowID]) == 0 {
+			delete(s.watchers, flowID)
+		}
+	}
+}
+
+func (s *Store) wake(flowID string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.watchers[flowID] {
+		select {
+		case c <- struct{}{}:
+		default: // told already
+		}
+	}
+}

@@ -1,0 +1,268 @@
+package registry
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"strconv"
+	"time"
+
+	"github.com/datahq/specstore/internal/errs"
+	"github.com/datahq/specstore/internal/sqldb"
+)
+
+// Revision is a numbered state of a dataset, and the flow that makes it.
+type Revision struct {
+	ID          string // OWNERID/DATASET/NUMBER; the flow's ID as well
+	DatasetID   string
+	OwnerID     string
+	Owner       string // the owner's name; may be empty
+	Number      int64
+	State       State
+	Spec        json.RawMessage // of this revision
+	Findability string          // of the dataset
+	Runner      Runner
+	Attempt     int64
+	Restarts    int64
+	// Created is when the revision was accepted, Modified when its state last changed;
+	// Started and Finished are zero where it has not come to that.
+	Created, Modified, Started, Finished time.Time
+	DatasetCreated                       time.Time
+	// Errors are root failures first, at most 100, never nil; Logs at most the last
+	// 1000 lines. Stats are the package's; nil until the end.
+	Errors, Logs   []string
+	Stats          json.RawMessage
+	Pipelines      []Pipeline
+	DescriptorKey  string
+	PlannerVersion string
+}
+
+// Pipeline is how a pipeline of a revision stands.
+type Pipeline struct {
+	ID, Title         string
+	State             State
+	Stats             json.RawMessage // nil where there are none
+	Errors            []string        // never nil
+	ErrorCount        int64           // how many there were
+	Started, Finished time.Time
+	Progress          json.RawMessage // nil where there is none
+	Log               []string        // at most the last 100 lines
+	Dependencies      []string
+	Outputs           json.RawMessage // of one that succeeded
+}
+
+// Revision finds a revision of a dataset: by its number in plain decimal, "latest"
+// for the highest number, "successful" for the highest that succeeded. It fails
+// with NotFound.
+func (s *Store) Revision(ctx context.Context, datasetID, which string) (*Revision, error) {
+	const of = `r.dataset_id = $1 AND d.deleted_at IS NULL `
+	switch which {
+	case "latest":
+		return s.revision(ctx, of+`ORDER BY r.revision DESC LIMIT 1`, datasetID)
+	case "successful":
+		return s.revision(ctx, of+`AND r.status = $2 ORDER BY r.revision DESC LIMIT 1`, datasetID, Succeeded.Stored())
+	}
+	number, err := strconv.ParseInt(which, 10, 64)
+	if err != nil || strconv.FormatInt(number, 10) != which {
+		return nil, notFound
+	}
+	return s.revision(ctx, of+`AND r.revision = $2`, datasetID, number)
+}
+
+// Flow finds a revision by its ID.
+func (s *Store) Flow(ctx context.Context, flowID string) (*Revision, error) {
+	return s.revision(ctx, `r.revision_id = $1`, flowID)
+}
+
+var notFound = errs.New(errs.NotFound, "registry.Revision", "no such revision")
+
+func (s *Store) revision(ctx context.Context, where string, args ...any) (*Revision, error) {
+	r := &Revision{}
+	err := s.db.Read(ctx, func(ctx context.Context, tx sqldb.Tx) error {
+		var state, runner string
+		var owner, spec, failures, logs, stats, folded, descriptor, planner sql.NullString
+		var created, modified, datasetCreated int64
+		var started, finished sql.NullInt64
+		err := tx.QueryRow(ctx, `
+			SELECT r.revision_id, r.dataset_id, d.owner, o.name, r.revision, r.status, r.spec, d.findability, r.runner, r.attempt, r.restarts,
+				r.created_at, r.updated_at, r.started_at, r.finished_at, d.created_at, r.errors, r.logs, r.stats, r.pipelines,
+				r.descriptor_key, r.planner_version
+			FROM dataset_revision r JOIN dataset d ON d.identifier = r.dataset_id LEFT JOIN owner o ON o.id = d.owner
+			WHERE `+where, args...).
+			Scan(&r.ID, &r.DatasetID, &r.OwnerID, &owner, &r.Number, &state, &spec, &r.Findability, &runner, &r.Attempt, &r.Restarts,
+				&created, &modified, &started, &finished, &datasetCreated, &failures, &logs, &stats, &folded, &descriptor, &planner)
+		if noRows(err) {
+			return notFound
+		}
+		if err != nil {
+			return err
+		}
+		if r.State, err = ParseState(state); err != nil {
+			return err
+		}
+		r.Owner, r.Runner, r.Spec = owner.String, Runner(runner), raw(spec.String)
+		r.Created, r.Modified, r.DatasetCreated = fromMicros(created), fromMicros(modified), fromMicros(datasetCreated)
+		r.Started, r.Finished = sqldb.Time(started), sqldb.Time(finished)
+		r.DescriptorKey, r.PlannerVersion = descriptor.String, planner.String
+		var list []*row
+		if r.State.Ended() {
+			r.Errors, r.Logs, r.Stats = parseLines(failures.String), parseLines(logs.String), raw(stats.String)
+			list, err = unfold(folded.String)
+		} else if list, err = readRows(ctx, tx, r.ID, true); err == nil {
+			r.Errors, r.Logs, r.Stats = summary(r.ID, list)
+			r.Stats = nil
+		}
+		if r.Errors == nil {
+			r.Errors = []string{}
+		}
+		for _, p := range list {
+			r.Pipelines = append(r.Pipelines, p.public())
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+func (p *row) public() Pipeline {
+	if p.Errors == nil {
+		p.Errors = []string{}
+	}
+	return Pipeline{
+		ID: p.ID, Title: p.Title, State: p.State, Stats: p.Stats, Errors: p.Errors, ErrorCount: p.ErrorCount,
+		Started: fromMicros(p.Started), Finished: fromMicros(p.Finished), Progress: p.Progress, Log: p.Logs,
+		Dependencies: p.Dependencies, Outputs: p.Outputs,
+	}
+}
+
+// Done gives what the pipelines of a flow that have succeeded recorded as their
+// outputs, by pipeline ID.
+func (s *Store) Done(ctx context.Context, flowID string) (map[string]json.RawMessage, error) {
+	r, err := s.Flow(ctx, flowID)
+	if err != nil {
+		return nil, err
+	}
+	done := map[string]json.RawMessage{}
+	for _, p := range r.Pipelines {
+		if p.State == Succeeded {
+			done[p.ID] = p.Outputs
+		}
+	}
+	return done, nil
+}
+
+// Dataset is a line of a list of datasets.
+type Dataset struct {
+	ID, OwnerID, Owner string
+	Findability        string
+	Created, Updated   time.Time // Updated is when the last revision was accepted
+	ScheduledFor       time.Time // zero for none
+	LastRevision       int64
+	State              State // of the last revision
+}
+
+// Datasets lists the datasets of an owner, by ID.
+func (s *Store) Datasets(ctx context.Context, ownerID string) ([]Dataset, error) {
+	var list []Dataset
+	err := s.db.Read(ctx, func(ctx context.Context, tx sqldb.Tx) error {
+		rows, err := tx.Query(ctx, `
+			SELECT d.identifier, d.owner, o.name, d.findability, d.created_at, d.updated_at, d.scheduled_for, d.last_revision, r.status
+			FROM dataset d JOIN dataset_revision r ON r.dataset_id = d.identifier AND r.revision = d.last_revision
+				LEFT JOIN owner o ON o.id = d.owner
+			WHERE d.owner = $1 AND d.deleted_at IS NULL ORDER BY d.identifier`, ownerID)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var d Dataset
+			var state string
+			var owner sql.NullString
+			var created, updated int64
+			var scheduled sql.NullInt64
+			if err := rows.Scan(&d.ID, &d.OwnerID, &owner, &d.Findability, &created, &updated, &scheduled, &d.LastRevision, &state); err != nil {
+				return err
+			}
+			if d.State, err = ParseState(state); err != nil {
+				return err
+			}
+			d.Owner, d.Created, d.Updated, d.ScheduledFor = owner.String, fromMicros(created), fromMicros(updated), sqldb.Time(scheduled)
+			list = append(list, d)
+		}
+		return rows.Err()
+	})
+	return list, err
+}
+
+// RevisionInfo is a line of a list of revisions.
+type RevisionInfo struct {
+	ID                                   string
+	Number                               int64
+	State                                State
+	Created, Modified, Started, Finished time.Time
+	Stats                                json.RawMessage
+}
+
+// Revisions lists the revisions of a dataset, newest first.
+func (s *Store) Revisions(ctx context.Context, datasetID string) ([]RevisionInfo, error) {
+	var list []RevisionInfo
+	err := s.db.Read(ctx, func(ctx context.Context, tx sqldb.Tx) error {
+		rows, err := tx.Query(ctx, `
+			SELECT r.revision_id, r.revision, r.status, r.created_at, r.updated_at, r.started_at, r.finished_at, r.stats
+			FROM dataset_revision r JOIN dataset d ON d.identifier = r.dataset_id
+			WHERE r.dataset_id = $1 AND d.deleted_at IS NULL ORDER BY r.revision DESC`, datasetID)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var i RevisionInfo
+			var state string
+			var created, modified int64
+			var started, finished sql.NullInt64
+			var stats sql.NullString
+			if err := rows.Scan(&i.ID, &i.Number, &state, &created, &modified, &started, &finished, &stats); err != nil {
+				return err
+			}
+			if i.State, err = ParseState(state); err != nil {
+				return err
+			}
+			i.Created, i.Modified, i.Started, i.Finished = fromMicros(created), fromMicros(modified), sqldb.Time(started), sqldb.Time(finished)
+			i.Stats = raw(stats.String)
+			list = append(list, i)
+		}
+		return rows.Err()
+	})
+	return list, err
+}
+
+// Setting gives a setting that the service makes for itself once, such as a
+// secret: make is called where there is none, and the first one made stands.
+func (s *Store) Setting(ctx context.Context, name string, make func() (string, error)) (string, error) {
+	var value string
+	read := func(ctx context.Context, tx sqldb.Tx) error {
+		return tx.QueryRow(ctx, `SELECT value FROM setting WHERE name = $1`, name).Scan(&value)
+	}
+	if err := s.db.Read(ctx, read); !noRows(err) {
+		return value, err
+	}
+	made, err := make()
+	if err != nil {
+		return "", err
+	}
+	err = s.db.Tx(ctx, func(ctx context.Context, tx sqldb.Tx) error {
+		if _, err := tx.Exec(ctx, `INSERT INTO setting (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING`, name, made); err != nil {
+			return err
+		}
+		return read(ctx, tx)
+	})
+	return value, err
+}
+
+// OpenReader gives a store that reads a database which another process may serve.
+// Its tables must be up to date, and what would write fails.
+func OpenReader(db *sqldb.DB) *Store {
+	return &Store{db: db, now: time.Now, watchers: map[string]map[chan struct{}]struct{}{}}
+}

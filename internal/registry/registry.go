@@ -1,0 +1,619 @@
+// Package registry keeps what the service knows: datasets, their numbered
+// revisions, the pipelines of each, and their states.
+//
+// A revision moves QUEUED, INPROGRESS, then SUCCEEDED, FAILED or CANCELLED, and
+// never back within an attempt; its state is always the one that follows from its
+// pipelines. Every change of a state is made by [Store.Apply] or by one of its
+// kin ([Store.Cancel], [Store.Retry], [Store.Recover]): one row lock on the
+// revision, one transaction, one table of transitions, one entry in flow_event.
+// A run writes under the number of its attempt; one whose number has passed is
+// refused. The numbers of a dataset's revisions are dense from 1 and never used
+// again. Reads take no lock.
+//
+// While a flow is open its pipelines are rows; when it ends they are folded once
+// into the revision, which keeps the whole record for ever.
+package registry
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/datahq/specstore/internal/errs"
+	"github.com/datahq/specstore/internal/sqldb"
+)
+
+//go:embed migrations
+var migrations embed.FS
+
+// Runner is who runs a flow. It is fixed when the revision is made.
+type Runner string
+
+// The runners.
+const (
+	Embedded Runner = "embedded" // the workers of this service
+	DPP      Runner = "dpp"      // a datapackage-pipelines service
+	External Runner = "external" // whoever sends updates; nobody is told
+)
+
+// Store is the registry. It may be used from several goroutines.
+type Store struct {
+	db  *sqldb.DB
+	now func() time.Time
+
+	mu       sync.Mutex
+	watchers map[string]map[chan struct{}]struct{}
+}
+
+// Options are the store's settings; the zero value is right for the service.
+type Options struct {
+	Now func() time.Time // the clock of what is recorded; nil is [time.Now]
+}
+
+// Open brings the tables up to date and gives the store.
+func Open(ctx context.Context, db *sqldb.DB, o Options) (*Store, error) {
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return nil, err
+	}
+	if err := db.Migrate(ctx, "registry", files); err != nil {
+		return nil, err
+	}
+	s := &Store{db: db, now: o.Now, watchers: map[string]map[chan struct{}]struct{}{}}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	return s, nil
+}
+
+// Enqueue adds a ticket for a worker in a transaction.
+type Enqueue func(context.Context, sqldb.Tx) error
+
+// PlannedPipeline is a pipeline of a revision that is made.
+type PlannedPipeline struct {
+	ID, Title    string
+	Dependencies []string        // IDs; a leading "./" is dropped
+	Details      json.RawMessage // its steps, kept for the runner dpp while the flow is open; may be nil
+}
+
+// New is a revision to be made.
+type New struct {
+	OwnerID string
+	Owner   string // the owner's name, of which there is one for an ID; may be empty
+	Dataset string
+	// Findability is "published", "unlisted" or "private"; empty is private.
+	Findability    string
+	Spec           json.RawMessage
+	Runner         Runner
+	PlannerVersion string
+	CreatedAt      time.Time // zero is now
+	// MaxDatasets is how many datasets the owner may have; negative is any number.
+	// It is asked for a new dataset only.
+	MaxDatasets int
+	// ScheduledFor is when the dataset is to be made again; zero is never.
+	ScheduledFor time.Time
+	// IdempotencyKey makes repeats within a day one: they give the revision that the
+	// first one made. IdempotencyHash is that of the body; another body is refused.
+	IdempotencyKey, IdempotencyHash string
+	// Plan gives the pipelines, parents first. It runs in the transaction and must
+	// not use the database. created is when the dataset was made.
+	Plan func(revision int64, created time.Time, isNew bool) ([]PlannedPipeline, error)
+	// Enqueue is called once in the transaction; may be nil.
+	Enqueue Enqueue
+}
+
+const idempotencyFor = 24 * time.Hour
+
+// CreateRevision makes the next revision of a dataset, and the dataset where there
+// is none, with its pipelines and its job, all or nothing. It fails with Forbidden
+// over the limit of datasets, with Conflict where the owner's name is another
+// one's or an idempotency key was used for another body, and as Plan does.
+func (s *Store) CreateRevision(ctx context.Context, n New) (*Revision, error) {
+	const op = "registry.CreateRevision"
+	if n.CreatedAt.IsZero() {
+		n.CreatedAt = s.now()
+	}
+	at := n.CreatedAt.UnixMicro()
+	datasetID := n.OwnerID + "/" + n.Dataset
+	var flowID string
+	err := s.db.Tx(ctx, func(ctx context.Context, tx sqldb.Tx) error {
+		// The owner's row is the lock under which the datasets are counted.
+		if _, err := tx.Exec(ctx, `INSERT INTO owner (id) VALUES ($1) ON CONFLICT (id) DO UPDATE SET id = owner.id`, n.OwnerID); err != nil {
+			return err
+		}
+		if n.IdempotencyKey != "" {
+			var hash sql.NullString
+			err := tx.QueryRow(ctx, `
+				SELECT r.revision_id, r.idempotency_hash FROM dataset_revision r JOIN dataset d ON d.identifier = r.dataset_id
+				WHERE r.idempotency_key = $1 AND d.owner = $2 AND r.created_at > $3 ORDER BY r.created_at DESC LIMIT 1`,
+				n.IdempotencyKey, n.OwnerID, n.CreatedAt.Add(-idempotencyFor).UnixMicro()).Scan(&flowID, &hash)
+			switch {
+			case err == nil && hash.String != n.IdempotencyHash:
+				return errs.New(errs.Conflict, op, "the idempotency key was used for another upload")
+			case err == nil || !noRows(err):
+				return err
+			}
+		}
+		if n.Owner != "" {
+			changed, err := tx.Exec(ctx, `
+				UPDATE owner SET name = $2 WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM owner o WHERE o.name = $2 AND o.id <> $1)`, n.OwnerID, n.Owner)
+			if err != nil {
+				return err
+			}
+			if changed == 0 {
+				return errs.New(errs.Conflict, op, "the owner name %q is another owner's", n.Owner)
+			}
+		}
+		var deleted sql.NullInt64
+		err := tx.QueryRow(ctx, `SELECT deleted_at FROM dataset WHERE identifier = $1`, datasetID).Scan(&deleted)
+		isNew := noRows(err) || deleted.Valid
+		if err != nil && !noRows(err) {
+			return err
+		}
+		if isNew && n.MaxDatasets >= 0 {
+			var count int
+			if err := tx.QueryRow(ctx, `SELECT COUNT(*) FROM dataset WHERE owner = $1 AND deleted_at IS NULL`, n.OwnerID).Scan(&count); err != nil {
+				return err
+			}
+			if count >= n.MaxDatasets {
+				return errs.New(errs.Forbidden, op, "Max datasets for user exceeded plan limit (%d)", n.MaxDatasets)
+			}
+		}
+		findability := n.Findability
+		if findability == "" {
+			findability = "private"
+		}
+		var number, created int64
+		if err := tx.QueryRow(ctx, `
+			INSERT INTO dataset (identifier, owner, spec, created_at, updated_at, scheduled_for, findability, last_revision)
+			VALUES ($1, $2, $3, $4, $4, $5, $6, 1)
+			ON CONFLICT (identifier) DO UPDATE SET spec = $3, updated_at = $4, scheduled_for = $5, findability = $6,
+				deleted_at = NULL, last_revision = dataset.last_revision + 1
+			RETURNING last_revision, created_at`,
+			datasetID, n.OwnerID, string(n.Spec), at, sqldb.Micros(n.ScheduledFor), findability).Scan(&number, &created); err != nil {
+			return err
+		}
+		flowID = fmt.Sprintf("%s/%d", datasetID, number)
+		planned, err := n.Plan(number, fromMicros(created), isNew)
+		if err != nil {
+			return err
+		}
+		if len(planned) == 0 {
+			return errs.New(errs.Invalid, op, "nothing to do: the plan has no pipelines")
+		}
+		if _, err := tx.Exec(ctx, `
+			INSERT INTO dataset_revision (revision_id, dataset_id, revision, status, created_at, updated_at, queued_at, runner,
+				planner_version, idempotency_key, idempotency_hash, spec)
+			VALUES ($1, $2, $3, $4, $5, $5, $5, $6, $7, $8, $9, $10)`,
+			flowID, datasetID, number, Queued.Stored(), at, string(n.Runner), text(n.PlannerVersion),
+			text(n.IdempotencyKey), text(n.IdempotencyHash), string(n.Spec)); err != nil {
+			return err
+		}
+		f := &flow{id: flowID, attempt: 1, now: at}
+		for i, p := range planned {
+			r := &row{ID: strings.TrimPrefix(p.ID, "./"), Title: p.Title, Position: int64(i)}
+			for _, d := range p.Dependencies {
+				r.Dependencies = append(r.Dependencies, strings.TrimPrefix(d, "./"))
+			}
+			if FlowOf(r.ID) != flowID {
+				return fmt.Errorf("%s: pipeline %q is not of flow %q", op, r.ID, flowID)
+			}
+			if err := insertRow(ctx, tx, flowID, r, at, p.Details); err != nil {
+				return err
+			}
+			f.rows = append(f.rows, r)
+			f.event(r, KindQueue)
+		}
+		if err := f.writeEvents(ctx, tx); err != nil {
+			return err
+		}
+		if n.Enqueue != nil {
+			return n.Enqueue(ctx, tx)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.wake(flowID)
+	return s.revision(ctx, `r.revision_id = $1`, flowID)
+}
+
+func insertRow(ctx context.Context, tx sqldb.Tx, flowID string, p *row, at int64, details json.RawMessage) error {
+	_, err := tx.Exec(ctx, `
+		INSERT INTO pipelines (pipeline_id, flow_id, title, pipeline_details, status, errors, stats, logs, created_at, updated_at,
+			position, dependencies, started_at, finished_at, progress, outputs, error_count)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $11, $12, $13, $14, $15, $16)`,
+		p.ID, flowID, p.Title, text(string(details)), p.State.Stored(), lines(p.Errors), text(string(p.Stats)), lines(p.Logs), at,
+		p.Position, lines(p.Dependencies), micros(p.Started), micros(p.Finished), text(string(p.Progress)), text(string(p.Outputs)), p.ErrorCount)
+	return err
+}
+
+// Event is what happened to a pipeline.
+type Event struct {
+	// FlowID may be empty: it follows from the pipeline's ID.
+	FlowID   string
+	Pipeline string
+	Kind     Kind
+	Success  bool // of a finish
+	// Errors, Log and Stats replace what is kept where they are not empty.
+	Errors, Log []string
+	Stats       json.RawMessage
+	// Outputs is what a pipeline that succeeded made, for an attempt that skips it.
+	Outputs json.RawMessage
+	// DescriptorKey names the package's descriptor; on the finish of the flow's last
+	// pipeline.
+	DescriptorKey string
+	// Attempt is the number that [Store.Claim] gave; 0 is an event from outside,
+	// which changes nothing in a flow of the embedded runner.
+	Attempt int64
+}
+
+// Applied is how things stand after an event.
+type Applied struct {
+	FlowID    string
+	State     State // the pipeline's
+	FlowState State
+	Changed   bool // whether the event changed a state
+}
+
+// Apply makes an event true. An event that was there before, or that would go
+// back, changes nothing and answers with the state that stands. When a pipeline
+// fails, those that wait for it fail with it. It fails with NotFound for an
+// unknown pipeline and with Conflict where the attempt has passed.
+func (s *Store) Apply(ctx context.Context, ev Event) (Applied, error) {
+	const op = "registry.Apply"
+	ev.Pipeline = strings.TrimPrefix(ev.Pipeline, "./")
+	if ev.FlowID == "" {
+		ev.FlowID = FlowOf(ev.Pipeline)
+	}
+	if _, err := ParseKind(string(ev.Kind)); err != nil {
+		return Applied{}, err
+	}
+	if present(ev.Stats) && (len(ev.Stats) > maxStats || !json.Valid(ev.Stats)) {
+		return Applied{}, errs.New(errs.Invalid, op, "stats are not JSON of at most %d bytes", maxStats)
+	}
+	a := Applied{FlowID: ev.FlowID}
+	err := s.change(ctx, ev.FlowID, func(f *flow) error {
+		p := f.find(ev.Pipeline)
+		if p == nil {
+			return errs.New(errs.NotFound, op, "pipeline not found")
+		}
+		if ev.Attempt != 0 && ev.Attempt != f.attempt {
+			return errs.New(errs.Conflict, op, "attempt %d of %s was superseded by attempt %d", ev.Attempt, f.id, f.attempt)
+		}
+		if ev.Attempt != 0 || f.runner != Embedded {
+			f.apply(p, ev)
+		}
+		a.State, a.FlowState, a.Changed = p.State, derive(f.rows), len(f.events) > 0
+		return nil
+	})
+	if errs.Is(err, errs.NotFound) {
+		err = errs.New(errs.NotFound, op, "pipeline not found")
+	}
+	if err != nil {
+		return Applied{}, err
+	}
+	return a, nil
+}
+
+// Cancel ends an open flow with a reason and raises its attempt, so that the run
+// can write no more. On an ended flow it changes nothing.
+func (s *Store) Cancel(ctx context.Context, flowID, reason string) (State, error) {
+	var state State
+	err := s.change(ctx, flowID, func(f *flow) error {
+		if !f.state.Ended() {
+			f.attempt++
+			f.end(Cancelled, KindCancel, reason)
+		}
+		state = derive(f.rows)
+		return nil
+	})
+	return state, err
+}
+
+// Retry makes a new attempt of a failed or cancelled flow of the embedded runner:
+// what succeeded is kept. It reports whether there was something to do.
+func (s *Store) Retry(ctx context.Context, flowID string, enqueue Enqueue) (bool, error) {
+	const op = "registry.Retry"
+	done := false
+	err := s.changeTx(ctx, flowID, func(ctx context.Context, tx sqldb.Tx, f *flow) error {
+		switch {
+		case f.runner != Embedded:
+			return errs.New(errs.Conflict, op, "only flows of the embedded runner can be retried; push the dataset again")
+		case f.state == Succeeded:
+			return nil
+		case !f.state.Ended():
+			return errs.New(errs.Conflict, op, "%s is open: there is nothing to retry", flowID)
+		}
+		done = true
+		f.restarts, f.started, f.descriptor = 0, 0, ""
+		for _, p := range f.rows {
+			if err := insertRow(ctx, tx, f.id, p, f.now, nil); err != nil {
+				return err
+			}
+		}
+		f.restart(Failed, Cancelled)
+		if _, err := tx.Exec(ctx, `
+			UPDATE dataset_revision SET pipelines = NULL, logs = NULL, errors = NULL, stats = NULL, descriptor_key = NULL, finished_at = NULL
+			WHERE revision_id = $1`, f.id); err != nil {
+			return err
+		}
+		if enqueue != nil {
+			return enqueue(ctx, tx)
+		}
+		return nil
+	})
+	return done, err
+}
+
+// change runs fn on a flow under its row lock, and writes what it changed.
+func (s *Store) change(ctx context.Context, flowID string, fn func(*flow) error) error {
+	return s.changeTx(ctx, flowID, func(_ context.Context, _ sqldb.Tx, f *flow) error { return fn(f) })
+}
+
+func (s *Store) changeTx(ctx context.Context, flowID string, fn func(context.Context, sqldb.Tx, *flow) error) error {
+	changed := false
+	if err := s.db.Tx(ctx, func(ctx context.Context, tx sqldb.Tx) error {
+		f, err := lock(ctx, tx, flowID, s.now().UnixMicro())
+		if err != nil {
+			return err
+		}
+		if err := fn(ctx, tx, f); err != nil {
+			return err
+		}
+		changed, err = f.save(ctx, tx)
+		return err
+	}); err != nil {
+		return err
+	}
+	if changed {
+		s.wake(flowID)
+	}
+	return nil
+}
+
+// lock takes the row lock of a flow and reads it.
+func lock(ctx context.Context, tx sqldb.Tx, flowID string, now int64) (*flow, error) {
+	f := &flow{id: flowID, now: now}
+	var state, runner string
+	var folded, descriptor sql.NullString
+	var started sql.NullInt64
+	err := tx.QueryRow(ctx, `
+		UPDATE dataset_revision SET attempt = attempt WHERE revision_id = $1
+		RETURNING status, runner, attempt, restarts, started_at, pipelines, descriptor_key`, flowID).
+		Scan(&state, &runner, &f.attempt, &f.restarts, &started, &folded, &descriptor)
+	if noRows(err) {
+		return nil, errs.New(errs.NotFound, "registry.lock", "no revision %q", flowID)
+	}
+	if err != nil {
+		return nil, err
+	}
+	f.runner, f.started, f.descriptor = Runner(runner), started.Int64, descriptor.String
+	if f.state, err = ParseState(state); err != nil {
+		return nil, err
+	}
+	if f.state.Ended() {
+		f.rows, err = unfold(folded.String)
+	} else {
+		f.rows, err = readRows(ctx, tx, flowID, false)
+	}
+	return f, err
+}
+
+// readRows reads the pipelines of an open flow.
+func readRows(ctx context.Context, tx sqldb.Tx, flowID string, logs bool) ([]*row, error) {
+	column := "NULL"
+	if logs {
+		column = "logs"
+	}
+	rows, err := tx.Query(ctx, `
+		SELECT pipeline_id, title, status, errors, error_count, stats, position, dependencies, started_at, finished_at, progress, outputs, `+column+`
+		FROM pipelines WHERE flow_id = $1 ORDER BY position, pipeline_id`, flowID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var list []*row
+	for rows.Next() {
+		p := &row{}
+		var state string
+		var failures, stats, dependencies, progress, outputs, logs sql.NullString
+		var started, finished sql.NullInt64
+		if err := rows.Scan(&p.ID, &p.Title, &state, &failures, &p.ErrorCount, &stats, &p.Position, &dependencies,
+			&started, &finished, &progress, &outputs, &logs); err != nil {
+			return nil, err
+		}
+		if p.State, err = ParseState(state); err != nil {
+			return nil, err
+		}
+		p.Errors, p.Logs = parseLines(failures.String), parseLines(logs.String)
+		for _, d := range parseLines(dependencies.String) {
+			p.Dependencies = append(p.Dependencies, strings.TrimPrefix(d, "./"))
+		}
+		p.Stats, p.Progress, p.Outputs = raw(stats.String), raw(progress.String), raw(outputs.String)
+		p.Started, p.Finished = started.Int64, finished.Int64
+		list = append(list, p)
+	}
+	return list, rows.Err()
+}
+
+// save writes what was changed in a flow, and folds it when it has ended.
+func (f *flow) save(ctx context.Context, tx sqldb.Tx) (changed bool, err error) {
+	for _, p := range f.rows {
+		if !p.changed {
+			continue
+		}
+		changed = true
+		if _, err := tx.Exec(ctx, `
+			UPDATE pipelines SET status = $2, errors = $3, error_count = $4, stats = $5, started_at = $6, finished_at = $7,
+				progress = $8, outputs = $9, updated_at = $10 WHERE pipeline_id = $1`,
+			p.ID, p.State.Stored(), lines(p.Errors), p.ErrorCount, text(string(p.Stats)), micros(p.Started), micros(p.Finished),
+			text(string(p.Progress)), text(string(p.Outputs)), f.now); err != nil {
+			return false, err
+		}
+		if p.logged {
+			if _, err := tx.Exec(ctx, `UPDATE pipelines SET logs = $2 WHERE pipeline_id = $1`, p.ID, lines(p.Logs)); err != nil {
+				return false, err
+			}
+		}
+	}
+	if len(f.events) == 0 {
+		return changed, nil
+	}
+	if err := f.writeEvents(ctx, tx); err != nil {
+		return false, err
+	}
+	state := derive(f.rows)
+	if _, err := tx.Exec(ctx, `
+		UPDATE dataset_revision SET status = $2, attempt = $3, restarts = $4, started_at = $5, descriptor_key = $6,
+			updated_at = CASE WHEN status <> $2 THEN $7 ELSE updated_at END
+		WHERE revision_id = $1`,
+		f.id, state.Stored(), f.attempt, f.restarts, micros(f.started), text(f.descriptor), f.now); err != nil {
+		return false, err
+	}
+	if !state.Ended() {
+		return true, nil
+	}
+	// The logs are read at the end only: no event needs them.
+	all, err := readRows(ctx, tx, f.id, true)
+	if err != nil {
+		return false, err
+	}
+	failures, logs, stats := summary(f.id, all)
+	folded, err := fold(all)
+	if err != nil {
+		return false, err
+	}
+	if _, err := tx.Exec(ctx, `
+		UPDATE dataset_revision SET pipelines = $2, errors = $3, logs = $4, stats = $5, finished_at = $6, holder = NULL WHERE revision_id = $1`,
+		f.id, folded, lines(failures), lines(logs), text(string(stats)), f.now); err != nil {
+		return false, err
+	}
+	_, err = tx.Exec(ctx, `DELETE FROM pipelines WHERE flow_id = $1`, f.id)
+	return true, err
+}
+
+// writeEvents numbers the events of a flow under its row lock and adds them.
+func (f *flow) writeEvents(ctx context.Context, tx sqldb.Tx) error {
+	var last int64
+	if err := tx.QueryRow(ctx, `UPDATE dataset_revision SET event_seq = event_seq + $2 WHERE revision_id = $1 RETURNING event_seq`,
+		f.id, len(f.events)).Scan(&last); err != nil {
+		return err
+	}
+	state := derive(f.rows)
+	for i, e := range f.events {
+		e.body.Flow, e.body.Attempt = state, f.attempt
+		body, err := json.Marshal(e.body)
+		if err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, `INSERT INTO flow_event (flow_id, seq, at, pipeline, kind, body) VALUES ($1, $2, $3, $4, $5, $6)`,
+			f.id, last-int64(len(f.events)-1-i), f.now, e.Pipeline, string(e.Kind), string(body)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fold is the pipelines as the revision keeps them: an object by ID, as the
+// original's, with what is ours beside.
+func fold(list []*row) (string, error) {
+	m := make(map[string]*row, len(list))
+	for _, p := range list {
+		if p.Errors == nil {
+			p.Errors = []string{}
+		}
+		m[p.ID] = p
+	}
+	b, err := json.Marshal(m)
+	return string(b), err
+}
+
+// unfold reads what fold, or the original, wrote.
+func unfold(folded string) ([]*row, error) {
+	if folded == "" {
+		return nil, nil
+	}
+	var m map[string]*row
+	if err := json.Unmarshal([]byte(folded), &m); err != nil {
+		return nil, fmt.Errorf("registry: a revision's pipelines cannot be read: %w", err)
+	}
+	list := make([]*row, 0, len(m))
+	for id, p := range m {
+		if p != nil {
+			p.ID = id
+			list = append(list, p)
+		}
+	}
+	slices.SortFunc(list, func(a, b *row) int {
+		if a.Position != b.Position {
+			return int(a.Position - b.Position)
+		}
+		return strings.Compare(a.ID, b.ID)
+	})
+	return list, nil
+}
+
+func noRows(err error) bool { return errors.Is(err, sqldb.ErrNoRows) }
+
+func text(s string) any {
+	if s == "" {
+		return nil
+	}
+	return s
+}
+
+func micros(n int64) any {
+	if n == 0 {
+		return nil
+	}
+	return n
+}
+
+func raw(s string) json.RawMessage {
+	if s == "" || s == "null" || !json.Valid([]byte(s)) {
+		return nil
+	}
+	return json.RawMessage(s)
+}
+
+// lines is a list of text as JSON, NULL for none.
+func lines(list []string) any {
+	if len(list) == 0 {
+		return nil
+	}
+	b, err := json.Marshal(list)
+	if err != nil { // text always can be written
+		return nil
+	}
+	return string(b)
+}
+
+// parseLines reads a list of text; of what is no list of text it makes one, since
+// the original kept what it was sent.
+func parseLines(s string) []string {
+	if s == "" || s == "null" {
+		return nil
+	}
+	var list []string
+	if json.Unmarshal([]byte(s), &list) == nil {
+		return list
+	}
+	var values []any
+	if json.Unmarshal([]byte(s), &values) != nil {
+		return []string{s}
+	}
+	for _, v := range values {
+		list = append(list, fmt.Sprint(v))
+	}
+	return list
+}

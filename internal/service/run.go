@@ -1,0 +1,195 @@
+package service
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/datahq/specstore/internal/engine"
+	"github.com/datahq/specstore/internal/errs"
+	"github.com/datahq/specstore/internal/flowspec"
+	"github.com/datahq/specstore/internal/pkgstore"
+	"github.com/datahq/specstore/internal/plan"
+	"github.com/datahq/specstore/internal/registry"
+)
+
+func text(n int64) string { return strconv.FormatInt(n, 10) }
+
+const (
+	beatEvery = time.Second     // with the progress
+	beatLost  = 6 * time.Second // without a confirmed beat a run stops itself
+)
+
+var errLost = errors.New("the run has lost its flow")
+
+// RunNext runs the fairest open flow, if there is one. A flow that ends FAILED is a
+// run that succeeded; the error says that the run could not go on.
+func (s *Service) RunNext(ctx context.Context) error {
+	claim, err := s.Registry.Claim(ctx, s.Holder)
+	if err != nil || claim == nil {
+		return err
+	}
+	log := s.Log.With("flow", claim.FlowID, "attempt", claim.Attempt)
+	log.InfoContext(ctx, "flow started")
+	begun := s.Now()
+	outcome, err := s.run(ctx, claim)
+	switch {
+	case err == nil:
+		log.InfoContext(ctx, "flow ended", "success", outcome.Success, "ms", s.Now().Sub(begun).Milliseconds())
+		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx) // the flow stays open and is taken up again
+	case errors.Is(err, errLost), errs.Is(err, errs.Conflict):
+		log.WarnContext(ctx, "run stopped: another attempt, or its owner, has the flow", "error", err)
+		return nil
+	}
+	log.ErrorContext(ctx, "run broke off", "error", err)
+	return s.giveUp(ctx, claim, err)
+}
+
+// giveUp fails what is still open of a flow that cannot be run.
+func (s *Service) giveUp(ctx context.Context, c *registry.Claim, cause error) error {
+	r, err := s.Registry.Flow(ctx, c.FlowID)
+	if err != nil {
+		return err
+	}
+	for _, p := range r.Pipelines {
+		if p.State.Ended() {
+			continue
+		}
+		_, err := s.Registry.Apply(ctx, registry.Event{
+			FlowID: c.FlowID, Pipeline: p.ID, Kind: registry.KindFinish, Errors: []string{errs.Detail(cause)}, Attempt: c.Attempt,
+		})
+		if err != nil && !errs.Is(err, errs.Conflict) {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Service) run(ctx context.Context, c *registry.Claim) (*engine.Outcome, error) {
+	raw, err := flowspec.ParseJSON(c.Spec)
+	if err != nil {
+		return nil, err
+	}
+	spec, err := s.check(raw)
+	if err != nil {
+		return nil, err
+	}
+	pipelines, err := planRevision(spec, c.Number, c.Created, c.DatasetCreated)
+	if err != nil {
+		return nil, err
+	}
+	done, err := s.done(ctx, c.FlowID)
+	if err != nil {
+		return nil, err
+	}
+	temp, err := os.MkdirTemp(s.Temp, "run-")
+	if err != nil {
+		return nil, fmt.Errorf("service.run: %w", err)
+	}
+	defer os.RemoveAll(temp)
+	progress := engine.NewProgress()
+	sink := s.Packages.Sink(c.DatasetID, c.Number)
+
+	ctx, stop := context.WithCancelCause(ctx)
+	var beats sync.WaitGroup
+	beats.Go(func() { s.beat(ctx, c, progress, stop) })
+	defer beats.Wait()
+	defer stop(nil)
+	return engine.Execute(ctx, engine.Flow{
+		Pipelines: pipelines,
+		Sources:   &sources{s, c.OwnerID},
+		Sink:      sink,
+		Temp:      temp,
+		Done:      done,
+		Progress:  progress,
+		Log:       s.Log,
+		Report:    func(ctx context.Context, e engine.Event) error { return s.report(ctx, c, pipelines, sink, e) },
+	})
+}
+
+// done gives what earlier attempts published and what is still there.
+func (s *Service) done(ctx context.Context, flowID string) (map[string]*engine.Result, error) {
+	recorded, err := s.Registry.Done(ctx, flowID)
+	if err != nil {
+		return nil, err
+	}
+	done := map[string]*engine.Result{}
+	for id, outputs := range recorded {
+		var result engine.Result
+		if err := json.Unmarshal(outputs, &result); err != nil {
+			continue // made by another version: run again
+		}
+		there := true
+		for _, o := range result.Outputs {
+			there = there && s.Packages.Has(ctx, o.Key, o.Bytes)
+		}
+		if there {
+			done[id] = &result
+		}
+	}
+	return done, nil
+}
+
+// report hands news of the engine to the registry. Failures that follow from
+// another are the registry's own doing.
+func (s *Service) report(ctx context.Context, c *registry.Claim, pipelines []plan.Pipeline, sink *pkgstore.Sink, e engine.Event) error {
+	if e.Cascaded {
+		return nil
+	}
+	ev := registry.Event{FlowID: c.FlowID, Pipeline: e.Pipeline, Attempt: c.Attempt, Kind: registry.KindStart}
+	if e.Kind == engine.Finish {
+		ev.Kind, ev.Success, ev.Errors, ev.Log = registry.KindFinish, e.Success, e.Errors, e.Log
+		if e.Result != nil {
+			var err error
+			if ev.Stats, err = json.Marshal(e.Result.Stats); err != nil {
+				return err
+			}
+			if ev.Outputs, err = json.Marshal(e.Result); err != nil {
+				return err
+			}
+		}
+		if e.Pipeline == pipelines[len(pipelines)-1].ID {
+			ev.DescriptorKey = sink.Descriptor()
+		}
+	}
+	_, err := s.Registry.Apply(ctx, ev)
+	return err
+}
+
+// beat tells the registry that the run is alive until its context ends, and stops
+// the run when the registry says that it is not, or says nothing for too long.
+func (s *Service) beat(ctx context.Context, c *registry.Claim, progress *engine.Progress, stop context.CancelCauseFunc) {
+	tick := time.NewTicker(beatEvery)
+	defer tick.Stop()
+	confirmed := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		counts := map[string]json.RawMessage{}
+		for id, n := range progress.Snapshot() {
+			if b, err := json.Marshal(n); err == nil {
+				counts[id] = b
+			}
+		}
+		beatCtx, cancel := context.WithTimeout(ctx, beatLost/2)
+		ok, err := s.Registry.Beat(beatCtx, c.FlowID, c.Attempt, counts)
+		cancel()
+		switch {
+		case err == nil && ok:
+			confirmed = time.Now()
+		case err == nil, time.Since(confirmed) > beatLost:
+			stop(errLost)
+			return
+		}
+	}
+}

@@ -1,0 +1,269 @@
+// Package service holds the use cases: an upload, an update, a status, a run.
+//
+// Each is one function that asks the parts below it in the right order and owns the
+// transaction. An accepted upload is a revision, its pipelines and a ticket for a
+// worker, all of them or none; a run writes under its attempt and stops when it has
+// lost its lease.
+package service
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/datahq/specstore/internal/auth"
+	"github.com/datahq/specstore/internal/errs"
+	"github.com/datahq/specstore/internal/fetch"
+	"github.com/datahq/specstore/internal/flowspec"
+	"github.com/datahq/specstore/internal/pkgstore"
+	"github.com/datahq/specstore/internal/plan"
+	"github.com/datahq/specstore/internal/rawstore"
+	"github.com/datahq/specstore/internal/registry"
+	"github.com/datahq/specstore/internal/sqldb"
+)
+
+// Enqueuer adds a ticket for a worker in a transaction.
+type Enqueuer interface {
+	Enqueue(ctx context.Context, tx sqldb.Tx) error
+}
+
+// Parts are what a service is made of.
+type Parts struct {
+	Registry *registry.Store
+	Verifier *auth.Verifier
+	Raw      *rawstore.Store
+	Packages *pkgstore.Store
+	Fetch    *fetch.Client
+	Jobs     Enqueuer
+	// RawBase is the address of uploaded files, which specs name them by.
+	RawBase string
+	Temp    string // an existing folder for files in the making
+	Holder  string // names this process in leases
+	Secret  []byte // signs the addresses that updates are sent to
+	Now     func() time.Time
+	Log     *slog.Logger
+}
+
+// Service is the use cases. Any number of goroutines may use it.
+type Service struct{ Parts }
+
+// New makes a service.
+func New(p Parts) *Service { return &Service{p} }
+
+// Texts of refusals that clients know.
+const (
+	invalidSpec  = "Validation failed for contents"
+	missingOwner = "Missing owner in spec"
+)
+
+// Upload accepts a Flow-Spec: from here on there is a revision that will be run. A
+// refusal has the lines of its errors as its detail and leaves nothing behind.
+func (s *Service) Upload(ctx context.Context, token string, body []byte, idempotencyKey string) (*registry.Revision, error) {
+	const op = "service.Upload"
+	raw, err := flowspec.ParseJSON(body)
+	if err != nil {
+		return nil, err
+	}
+	ownerID := metaText(raw, "ownerid")
+	if ownerID == "" {
+		return nil, errs.New(errs.Invalid, op, missingOwner)
+	}
+	caller, err := s.Verifier.Verify(ctx, token)
+	if err == nil {
+		err = caller.Require(auth.Upload, ownerID)
+	}
+	if err != nil {
+		return nil, err
+	}
+	// The limit of datasets is looked at before the spec is judged, so a spec that
+	// is wrong is refused from inside the transaction that counts.
+	spec, refusal := s.check(raw)
+	now := s.Now()
+	n := registry.New{
+		OwnerID: ownerID, Dataset: metaText(raw, "dataset"), Spec: body, Runner: registry.Embedded, PlannerVersion: plan.Version,
+		CreatedAt: now, MaxDatasets: caller.MaxDatasets, IdempotencyKey: idempotencyKey, IdempotencyHash: digest(body),
+		Enqueue: s.Jobs.Enqueue,
+	}
+	if spec != nil {
+		n.Findability, n.Owner = spec.Findability, spec.Owner
+		if n.Owner == "" {
+			n.Owner = caller.UserName
+		}
+		if spec.Schedule.Every > 0 {
+			n.ScheduledFor = now.Add(spec.Schedule.Every)
+		}
+	}
+	n.Plan = func(revision int64, created time.Time, _ bool) ([]registry.PlannedPipeline, error) {
+		if refusal != nil {
+			return nil, refusal
+		}
+		pipelines, err := planRevision(spec, revision, now, created)
+		if err != nil {
+			return nil, err
+		}
+		planned := make([]registry.PlannedPipeline, len(pipelines))
+		for i, p := range pipelines {
+			planned[i] = registry.PlannedPipeline{ID: p.ID, Title: p.Details.Title}
+			for _, d := range p.Details.Dependencies {
+				planned[i].Dependencies = append(planned[i].Dependencies, d.Pipeline)
+			}
+		}
+		return planned, nil
+	}
+	return s.Registry.CreateRevision(ctx, n)
+}
+
+func metaText(raw map[string]any, key string) string {
+	meta, _ := raw["meta"].(map[string]any)
+	text, _ := meta[key].(string)
+	return text
+}
+
+func digest(body []byte) string {
+	sum := sha256.Sum256(body)
+	return hex.EncodeToString(sum[:])
+}
+
+// check checks a spec that a stranger sent. The schedule's text stands alone, as
+// clients know it.
+func (s *Service) check(raw map[string]any) (*flowspec.Spec, error) {
+	spec, problems := flowspec.Check(raw)
+	for _, p := range problems {
+		if p.Pointer == "/schedule" {
+			return nil, errs.New(errs.Invalid, "service.check", "%s", p.Message)
+		}
+	}
+	if spec != nil {
+		problems = s.checkSources(spec)
+	}
+	if len(problems) > 0 {
+		lines := append([]string{invalidSpec}, flowspec.ProblemLines(problems)...)
+		return nil, errs.New(errs.Invalid, "service.check", "%s", strings.Join(lines, "\n"))
+	}
+	return spec, nil
+}
+
+// planRevision plans a revision for the embedded engine. It gives the same plan
+// whenever it is asked.
+func planRevision(spec *flowspec.Spec, revision int64, accepted, created time.Time) ([]plan.Pipeline, error) {
+	return plan.Plan(plan.Input{
+		Spec: spec, Revision: text(revision), UpdateTime: stamp(accepted), CreateTime: stamp(created),
+		Settings: plan.Settings{Local: true},
+	})
+}
+
+// stamp is a time as RFC 3339 in UTC with microseconds.
+func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000Z") }
+
+// Status gives a revision to whoever may see it: one of a private dataset is not
+// there for anybody but its owner.
+func (s *Service) Status(ctx context.Context, token, datasetID, which string) (*registry.Revision, error) {
+	r, err := s.Registry.Revision(ctx, datasetID, which)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.mayRead(ctx, token, r); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+func (s *Service) mayRead(ctx context.Context, token string, r *registry.Revision) error {
+	if r.Findability != flowspec.Private {
+		return nil
+	}
+	if token != "" {
+		if caller, err := s.Verifier.Verify(ctx, token); err == nil && caller.Allows(auth.Read, r.OwnerID) {
+			return nil
+		}
+	}
+	return errs.New(errs.NotFound, "service.Status", "no revision %q", r.ID)
+}
+
+// PackageFile finds the object behind a public key of the package store, for
+// whoever may see it. Descriptors of revisions are those that the registry names.
+func (s *Service) PackageFile(ctx context.Context, token, key string) (object string, err error) {
+	datasetID, rest, err := pkgstore.Parse(key)
+	if err != nil {
+		return "", err
+	}
+	notFound := errs.New(errs.NotFound, "service.PackageFile", "there is no object %q", key)
+	first, name, _ := strings.Cut(rest, "/")
+	which, descriptor := "latest", name == "datapackage.json"
+	if descriptor {
+		if which = first; which == "latest" {
+			which = "successful"
+		}
+	}
+	r, err := s.Status(ctx, token, datasetID, which)
+	if errs.Is(err, errs.NotFound) || errs.Is(err, errs.Invalid) {
+		return "", notFound
+	}
+	if err != nil {
+		return "", err
+	}
+	if !descriptor {
+		return key, nil
+	}
+	if r.DescriptorKey == "" || r.State != registry.Succeeded {
+		return "", notFound
+	}
+	return r.DescriptorKey, nil
+}
+
+// UpdateToken is what an update of a flow must carry, from whoever was told it.
+func (s *Service) UpdateToken(flowID string) string {
+	m := hmac.New(sha256.New, s.Secret)
+	m.Write([]byte("update " + flowID))
+	return hex.EncodeToString(m.Sum(nil))
+}
+
+// Update takes news of a pipeline from outside.
+func (s *Service) Update(ctx context.Context, e registry.Event) (registry.Applied, error) {
+	e.Attempt = 0
+	return s.Registry.Apply(ctx, e)
+}
+
+// Cancel ends an open revision of the caller's. An ended one is a Conflict.
+func (s *Service) Cancel(ctx context.Context, token, datasetID, which string) (registry.State, error) {
+	r, err := s.managed(ctx, token, datasetID, which)
+	if err != nil {
+		return 0, err
+	}
+	if r.State.Ended() {
+		return 0, errs.New(errs.Conflict, "service.Cancel", "%s has ended: it is %s", r.ID, r.State)
+	}
+	return s.Registry.Cancel(ctx, r.ID, "Cancelled by its owner")
+}
+
+// Retry makes a new attempt of a revision of the caller's that failed or was
+// cancelled. It reports whether there was something to do.
+func (s *Service) Retry(ctx context.Context, token, datasetID, which string) (bool, error) {
+	r, err := s.managed(ctx, token, datasetID, which)
+	if err != nil {
+		return false, err
+	}
+	return s.Registry.Retry(ctx, r.ID, s.Jobs.Enqueue)
+}
+
+func (s *Service) managed(ctx context.Context, token, datasetID, which string) (*registry.Revision, error) {
+	r, err := s.Status(ctx, token, datasetID, which)
+	if err != nil {
+		return nil, err
+	}
+	caller, err := s.Verifier.Verify(ctx, token)
+	if err == nil {
+		err = caller.Require(auth.Manage, r.OwnerID)
+	}
+	return r, err
+}
+
+// Recover is for the start, before any worker: flows that were interrupted wait
+// for a worker again. It gives how many wait.
+func (s *Service) Recover(ctx context.Context) (int, error) {
+	return s.Registry.Recover(ctx, s.Jobs.Enqueue)
+}

@@ -1,0 +1,67 @@
+package service
+
+import (
+	"context"
+	"io"
+	"strings"
+
+	"github.com/datahq/specstore/internal/datapackage"
+	"github.com/datahq/specstore/internal/engine"
+	"github.com/datahq/specstore/internal/errs"
+	"github.com/datahq/specstore/internal/flowspec"
+	"github.com/datahq/specstore/internal/rawstore"
+)
+
+// checkSources refuses addresses that a server does not read: anything but http,
+// https and its own files.
+func (s *Service) checkSources(spec *flowspec.Spec) []flowspec.Problem {
+	var problems []flowspec.Problem
+	for i, r := range spec.Resources {
+		address, mapped := spec.Mapped(r)
+		pointer := datapackage.Pointer("inputs", 0, "parameters", "resource-mapping", r.Path)
+		if !mapped {
+			address, pointer = r.Path, datapackage.Pointer("inputs", 0, "parameters", "descriptor", "resources", i, "path")
+			if !datapackage.IsURL(address) {
+				address, pointer = spec.URL, "/inputs/0/url"
+			}
+		}
+		if !datapackage.IsURL(address) {
+			problems = append(problems, flowspec.Problem{Pointer: pointer, Message: "must be an http or https URL: the server does not read files of its own machine"})
+			continue
+		}
+		if key, ok := rawstore.KeyOf(s.RawBase, address); ok && !rawstore.Owned(key, spec.OwnerID) {
+			problems = append(problems, flowspec.Problem{Pointer: pointer, Message: "the uploaded file is another owner's"})
+		}
+	}
+	return problems
+}
+
+// sources opens the sources of an owner's flow.
+type sources struct {
+	s       *Service
+	ownerID string
+}
+
+// Open reads our own uploaded files from the store itself and everything else
+// through the guarded client.
+func (o *sources) Open(ctx context.Context, address string) (io.ReadCloser, engine.SourceInfo, error) {
+	if key, ok := rawstore.KeyOf(o.s.RawBase, address); ok {
+		if !rawstore.Owned(key, o.ownerID) {
+			return nil, engine.SourceInfo{}, errs.New(errs.Forbidden, "service.Open", "the uploaded file is another owner's")
+		}
+		object, err := o.s.Raw.Open(ctx, key)
+		if errs.Is(err, errs.NotFound) {
+			err = errs.Wrap(err, errs.Invalid, "service.Open", "the file was not uploaded")
+		}
+		if err != nil {
+			return nil, engine.SourceInfo{}, err
+		}
+		return object, engine.SourceInfo{Size: object.Size(), Name: rawstore.Address(o.s.RawBase, key), Scheme: "file"}, nil
+	}
+	body, info, err := o.s.Fetch.Open(ctx, address)
+	if err != nil {
+		return nil, engine.SourceInfo{}, err
+	}
+	scheme, _, _ := strings.Cut(address, ":")
+	return body, engine.SourceInfo{Size: info.Size, Name: info.URL, Scheme: scheme}, nil
+}
