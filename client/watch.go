@@ -141,7 +141,13 @@ func (w *watch) stream(ctx context.Context) (whole bool, err error) {
 	if kind := answer.Header.Get("Content-Type"); !strings.HasPrefix(kind, "text/event-stream") {
 		return false, &Error{Status: http.StatusNotAcceptable, Message: "the server has no stream of events here"}
 	}
-	lines := &lineReader{r: bufio.NewReader(answer.Body), heard: func() { silence.Reset(w.client.idle) }}
+	// The time is measured while a line is waited for, not while the consumer
+	// is busy with an event.
+	lines := &lineReader{
+		r:    bufio.NewReader(answer.Body),
+		wait: func() { silence.Reset(w.client.idle) },
+		done: func() { silence.Stop() },
+	}
 	err = w.read(lines)
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		err = cause
@@ -155,7 +161,7 @@ func (w *watch) read(lines *lineReader) error {
 	var event Event
 	var data []byte
 	size, has := 0, false
-	id := w.last
+	id := w.last // stays for the events after it, until another comes
 	for {
 		line, err := lines.next(maxEvent)
 		if err == io.EOF {
@@ -165,9 +171,11 @@ func (w *watch) read(lines *lineReader) error {
 			return err
 		}
 		if line == "" {
-			before := w.last
+			if repeated(w.last, id) {
+				has, id = false, w.last
+			}
 			w.last = id
-			if has && !repeated(before, id) {
+			if has {
 				event.ID, event.Data = id, data
 				if event.Kind == "" {
 					event.Kind = "message"
@@ -206,12 +214,13 @@ func (w *watch) read(lines *lineReader) error {
 	}
 }
 
-// repeated reports whether an event with a number came before. Events without
-// numbers, or without one of their own, are taken as new.
+// repeated reports whether the event with this number came before: some proxies
+// drop Last-Event-ID, and then all events come again. Events without numbers are
+// taken as new.
 func repeated(last, id string) bool {
 	a, errA := strconv.ParseUint(last, 10, 64)
 	b, errB := strconv.ParseUint(id, 10, 64)
-	return errA == nil && errB == nil && b < a
+	return errA == nil && errB == nil && b <= a
 }
 
 // lineReader gives the lines of a stream of events, which end in LF, CR or
@@ -219,12 +228,15 @@ func repeated(last, id string) bool {
 // CR to see whether an LF follows.
 type lineReader struct {
 	r     *bufio.Reader
-	heard func() // called for every line
+	wait  func() // called before a line is waited for
+	done  func() // called when it is there, or never will be
 	begun bool
 	wasCR bool
 }
 
 func (l *lineReader) next(limit int) (string, error) {
+	l.wait()
+	defer l.done()
 	if !l.begun {
 		l.begun = true
 		if mark, err := l.r.Peek(3); err == nil && string(mark) == "\ufeff" {
@@ -244,7 +256,6 @@ func (l *lineReader) next(limit int) (string, error) {
 		switch {
 		case skip:
 		case b == '\n' || b == '\r':
-			l.heard()
 			return string(line), nil
 		case len(line) == limit:
 			return "", fmt.Errorf("a line is longer than %d bytes", limit)

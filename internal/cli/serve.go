@@ -212,14 +212,38 @@ func (c *config) parts(ctx context.Context, env *Env, store *registry.Store) (*p
 	if err != nil {
 		return nil, err
 	}
+	bases, err := rawBases(ctx, store, c.publicURL)
+	if err != nil {
+		return nil, err
+	}
 	host, _ := os.Hostname()
 	p.Parts = service.Parts{
 		Registry: store, Verifier: &auth.Verifier{Keys: keys, Now: env.Now},
 		Raw: rawstore.New(raw, []byte(secret), env.Now), Packages: pkgstore.New(packages, c.publicURL+"/pkgstore"),
-		Fetch: fetcher, RawBase: c.publicURL + "/rawstore/o", Secret: []byte(secret), Now: env.Now,
+		Fetch: fetcher, RawBases: bases, Secret: []byte(secret), Now: env.Now,
 		Holder: fmt.Sprintf("%s/%d/%s", host, os.Getpid(), strings.ToLower(rand.Text()[:6])),
 	}
 	return p, nil
+}
+
+// rawBases notes the address that the server is known by and gives all that it ever
+// was, this one first.
+func rawBases(ctx context.Context, store *registry.Store, publicURL string) ([]string, error) {
+	const prefix = "public-url "
+	if _, err := store.Setting(ctx, prefix+publicURL, func() (string, error) { return "", nil }); err != nil {
+		return nil, err
+	}
+	known, err := store.SettingNames(ctx, prefix)
+	if err != nil {
+		return nil, err
+	}
+	bases := []string{publicURL + "/rawstore/o"}
+	for _, u := range known {
+		if u != publicURL {
+			bases = append(bases, u+"/rawstore/o")
+		}
+	}
+	return bases, nil
 }
 
 const issuerSetting = "issuer-key"

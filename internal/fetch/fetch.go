@@ -17,6 +17,7 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -27,7 +28,8 @@ import (
 // Config says what a client may reach and how long it waits.
 type Config struct {
 	// Allow are hosts (name, or name:port), addresses and CIDR blocks that may be
-	// read from although they are not public.
+	// read from although they are not public. The addresses at which clouds tell
+	// a machine its secrets are refused all the same.
 	Allow []string
 	// HeaderTimeout bounds the wait for an answer; 0 is 30 s.
 	HeaderTimeout time.Duration
@@ -74,7 +76,7 @@ func New(cfg Config) (*Client, error) {
 			c.nets = append(c.nets, netip.PrefixFrom(addr, addr.BitLen()))
 			continue
 		}
-		if strings.ContainsAny(entry, "/ @") {
+		if !validHost(entry) {
 			return nil, errs.New(errs.Invalid, "fetch.New", "%q is neither a host nor a CIDR block", entry)
 		}
 		c.hosts = append(c.hosts, entry)
@@ -106,6 +108,19 @@ func New(cfg Config) (*Client, error) {
 	return c, nil
 }
 
+// validHost reports whether an entry is a host, or a host and a port.
+func validHost(entry string) bool {
+	host := entry
+	if strings.Contains(entry, ":") {
+		h, port, err := net.SplitHostPort(entry)
+		if n, bad := strconv.ParseUint(port, 10, 16); err != nil || bad != nil || n == 0 {
+			return false
+		}
+		host = h
+	}
+	return host != "" && !strings.ContainsAny(host, "/ @*?#")
+}
+
 func checkURL(u *url.URL) error {
 	switch {
 	case u.Scheme != "http" && u.Scheme != "https":
@@ -120,26 +135,34 @@ func checkURL(u *url.URL) error {
 
 // dial connects to the first address of a name that may be reached.
 func (c *Client) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	host, _, err := net.SplitHostPort(address)
+	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, err
 	}
-	d := &net.Dialer{Timeout: connectTimeout}
-	if !slices.Contains(c.hosts, strings.ToLower(host)) && !slices.Contains(c.hosts, strings.ToLower(address)) {
+	host = strings.TrimSuffix(strings.ToLower(host), ".")
+	named := slices.Contains(c.hosts, host) || slices.Contains(c.hosts, net.JoinHostPort(host, port))
+	d := &net.Dialer{
+		Timeout: connectTimeout,
 		// The control function sees the address that is dialled, whatever the
 		// name resolved to before.
-		d.Control = func(_, address string, _ syscall.RawConn) error { return c.checkAddress(address) }
+		Control: func(_, address string, _ syscall.RawConn) error { return c.checkAddress(address, named) },
 	}
 	return d.DialContext(ctx, network, address)
 }
 
-func (c *Client) checkAddress(address string) error {
+// checkAddress says whether an address may be dialled; named where the operator
+// allows the host by its name.
+func (c *Client) checkAddress(address string, named bool) error {
 	ap, err := netip.ParseAddrPort(address)
 	if err != nil {
 		return errs.Wrap(err, errs.Invalid, "fetch.Open", "the address of the source is not allowed")
 	}
 	addr := ap.Addr().WithZone("").Unmap()
-	if public(addr) || slices.ContainsFunc(c.nets, func(p netip.Prefix) bool { return p.Contains(addr) }) {
+	within := func(p netip.Prefix) bool { return p.Contains(addr) }
+	if slices.ContainsFunc(metadata, within) {
+		return errs.New(errs.Invalid, "fetch.Open", "the source lies at an address that is never read from")
+	}
+	if named || public(addr) || slices.ContainsFunc(c.nets, within) {
 		return nil
 	}
 	return errs.New(errs.Invalid, "fetch.Open", "the source lies at an address that is not public; the operator may allow it (SPECSTORE_FETCH_ALLOW)")
@@ -154,6 +177,12 @@ var special = []netip.Prefix{
 	netip.MustParsePrefix("64:ff9b:1::/48"), netip.MustParsePrefix("100::/64"), netip.MustParsePrefix("2001::/23"),
 	netip.MustParsePrefix("2001:db8::/32"), netip.MustParsePrefix("3fff::/20"), netip.MustParsePrefix("5f00::/16"),
 	netip.MustParsePrefix("fec0::/10"),
+}
+
+// metadata are the addresses of the clouds' metadata services.
+var metadata = []netip.Prefix{
+	netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("fd00:ec2::/32"), netip.MustParsePrefix("fd20:ce::254/128"),
+	netip.MustParsePrefix("100.100.100.200/32"), netip.MustParsePrefix("192.0.0.192/32"), netip.MustParsePrefix("168.63.129.16/32"),
 }
 
 var (
@@ -181,10 +210,11 @@ func public(a netip.Addr) bool {
 
 // Open reads a source. Failures say what is wrong in words for its owner: Invalid
 // where the address or the answer is to blame, Unavailable where a later try may help.
+// A body that ends before it is whole fails with [io.ErrUnexpectedEOF] as its cause.
 func (c *Client) Open(ctx context.Context, address string) (io.ReadCloser, Info, error) {
 	u, err := url.Parse(address)
 	if err != nil {
-		return nil, Info{}, errs.Wrap(err, errs.Invalid, "fetch.Open", "the address of the source cannot be read")
+		return nil, Info{}, errs.Wrap(bare(err), errs.Invalid, "fetch.Open", "the address of the source cannot be read")
 	}
 	if err := checkURL(u); err != nil {
 		return nil, Info{}, err
@@ -195,7 +225,7 @@ func (c *Client) Open(ctx context.Context, address string) (io.ReadCloser, Info,
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
 		cancel(nil)
-		return nil, Info{}, errs.Wrap(err, errs.Invalid, "fetch.Open", "the address of the source cannot be read")
+		return nil, Info{}, errs.Wrap(bare(err), errs.Invalid, "fetch.Open", "the address of the source cannot be read")
 	}
 	req.Header.Set("User-Agent", "specstore")
 	res, err := c.http.Do(req)
@@ -208,7 +238,7 @@ func (c *Client) Open(ctx context.Context, address string) (io.ReadCloser, Info,
 		res.Body.Close()
 		cancel(nil)
 		kind := errs.Invalid
-		if res.StatusCode >= 500 || res.StatusCode == http.StatusTooManyRequests {
+		if res.StatusCode >= 500 || res.StatusCode == http.StatusTooManyRequests || res.StatusCode == http.StatusRequestTimeout {
 			kind = errs.Unavailable
 		}
 		return nil, Info{}, errs.New(kind, "fetch.Open", "the source answered %s", statusText(res.StatusCode))
@@ -219,12 +249,21 @@ func (c *Client) Open(ctx context.Context, address string) (io.ReadCloser, Info,
 	b.timer = time.AfterFunc(c.idle, func() {
 		cancel(errs.New(errs.Unavailable, "fetch.Read", "the source sent nothing for %s", c.idle))
 	})
+	b.timer.Stop()
 	return b, Info{Size: res.ContentLength, URL: final.String(), ContentType: res.Header.Get("Content-Type")}, nil
 }
 
 // statusText leaves out the phrase that the other side chose.
 func statusText(code int) string {
 	return strings.TrimSpace(fmt.Sprintf("%d %s", code, http.StatusText(code)))
+}
+
+// bare takes the address off an error, since its query may hold a secret.
+func bare(err error) error {
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		return e.Err
+	}
+	return err
 }
 
 // failure says why there is no answer.
@@ -243,7 +282,7 @@ func failure(err, cause error) error {
 	} else if strings.Contains(err.Error(), "certificate") {
 		reason = "its certificate is not valid"
 	}
-	return errs.Wrap(err, errs.Unavailable, "fetch.Open", "the source cannot be read: %s", reason)
+	return errs.Wrap(bare(err), errs.Unavailable, "fetch.Open", "the source cannot be read: %s", reason)
 }
 
 // body is an answer's body that must keep coming.
@@ -255,10 +294,12 @@ type body struct {
 	idle   time.Duration
 }
 
-// Read reads on.
+// Read reads on. Only the wait in it counts, not that between two of them: who
+// reads slowly is not the source.
 func (b *body) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
 	b.timer.Reset(b.idle)
+	n, err := b.ReadCloser.Read(p)
+	b.timer.Stop()
 	if err != nil && err != io.EOF {
 		if cause := context.Cause(b.ctx); cause != nil {
 			return n, cause

@@ -266,3 +266,24 @@ func (s *Store) Setting(ctx context.Context, name string, make func() (string, e
 func OpenReader(db *sqldb.DB) *Store {
 	return &Store{db: db, now: time.Now, watchers: map[string]map[chan struct{}]struct{}{}}
 }
+
+// SettingNames gives the names of the settings that begin with a prefix, without it.
+func (s *Store) SettingNames(ctx context.Context, prefix string) ([]string, error) {
+	var names []string
+	err := s.db.Read(ctx, func(ctx context.Context, tx sqldb.Tx) error {
+		rows, err := tx.Query(ctx, `SELECT name FROM setting WHERE substr(name, 1, $2) = $1 ORDER BY name`, prefix, len(prefix))
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var name string
+			if err := rows.Scan(&name); err != nil {
+				return err
+			}
+			names = append(names, name[len(prefix):])
+		}
+		return rows.Err()
+	})
+	return names, err
+}

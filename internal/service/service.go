@@ -39,8 +39,9 @@ type Parts struct {
 	Packages *pkgstore.Store
 	Fetch    *fetch.Client
 	Jobs     Enqueuer
-	// RawBase is the address of uploaded files, which specs name them by.
-	RawBase string
+	// RawBases are the addresses of uploaded files, which specs name them by: the one
+	// that is handed out now, and those of earlier starts, since specs outlive them.
+	RawBases []string
 	Temp    string // an existing folder for files in the making
 	Holder  string // names this process in leases
 	Secret  []byte // signs the addresses that updates are sent to

@@ -29,11 +29,21 @@ func (s *Service) checkSources(spec *flowspec.Spec) []flowspec.Problem {
 			problems = append(problems, flowspec.Problem{Pointer: pointer, Message: "must be an http or https URL: the server does not read files of its own machine"})
 			continue
 		}
-		if key, ok := rawstore.KeyOf(s.RawBase, address); ok && !rawstore.Owned(key, spec.OwnerID) {
+		if key, ok := s.rawKey(address); ok && !rawstore.Owned(key, spec.OwnerID) {
 			problems = append(problems, flowspec.Problem{Pointer: pointer, Message: "the uploaded file is another owner's"})
 		}
 	}
 	return problems
+}
+
+// rawKey finds the key in an address of our own file store.
+func (s *Service) rawKey(address string) (string, bool) {
+	for _, base := range s.RawBases {
+		if key, ok := rawstore.KeyOf(base, address); ok {
+			return key, true
+		}
+	}
+	return "", false
 }
 
 // sources opens the sources of an owner's flow.
@@ -45,7 +55,7 @@ type sources struct {
 // Open reads our own uploaded files from the store itself and everything else
 // through the guarded client.
 func (o *sources) Open(ctx context.Context, address string) (io.ReadCloser, engine.SourceInfo, error) {
-	if key, ok := rawstore.KeyOf(o.s.RawBase, address); ok {
+	if key, ok := o.s.rawKey(address); ok {
 		if !rawstore.Owned(key, o.ownerID) {
 			return nil, engine.SourceInfo{}, errs.New(errs.Forbidden, "service.Open", "the uploaded file is another owner's")
 		}
@@ -56,7 +66,7 @@ func (o *sources) Open(ctx context.Context, address string) (io.ReadCloser, engi
 		if err != nil {
 			return nil, engine.SourceInfo{}, err
 		}
-		return object, engine.SourceInfo{Size: object.Size(), Name: rawstore.Address(o.s.RawBase, key), Scheme: "file"}, nil
+		return object, engine.SourceInfo{Size: object.Size(), Name: rawstore.Address(o.s.RawBases[0], key), Scheme: "file"}, nil
 	}
 	body, info, err := o.s.Fetch.Open(ctx, address)
 	if err != nil {

@@ -1,0 +1,351 @@
+package cli_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/datahq/specstore/internal/datapackage"
+	"github.com/datahq/specstore/internal/testkit"
+)
+
+// server is a `specstore serve` in a process of its own.
+type server struct {
+	t    *testing.T
+	data string
+	url  string
+	cmd  *exec.Cmd
+	log  bytes.Buffer
+}
+
+func startServer(t *testing.T, data string, env ...string) *server {
+	t.Helper()
+	s := &server{t: t, data: data, cmd: exec.Command("specstore", "serve", "--data", data, "--addr", "127.0.0.1:0")}
+	s.cmd.Stderr = &s.log
+	s.cmd.Env = append(os.Environ(), env...)
+	os.Remove(filepath.Join(data, "server.json"))
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.kill)
+	for range 500 {
+		b, err := os.ReadFile(filepath.Join(data, "server.json"))
+		if err == nil {
+			var info struct {
+				URL string `json:"url"`
+			}
+			if json.Unmarshal(b, &info) == nil && info.URL != "" {
+				s.url = info.URL
+				return s
+			}
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	s.kill()
+	t.Fatalf("the server did not start:\n%s", s.log.String())
+	return nil
+}
+
+// kill ends the server as kill -9 does.
+func (s *server) kill() {
+	if s.cmd.ProcessState == nil {
+		s.cmd.Process.Kill()
+		s.cmd.Wait()
+	}
+}
+
+// specstore runs a command against the server.
+func (s *server) specstore(args ...string) (code int, stdout, stderr string) {
+	s.t.Helper()
+	cmd := exec.Command("specstore", append(args, "--data", s.data)...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Run(); err != nil {
+		if _, ok := err.(*exec.ExitError); !ok {
+			s.t.Fatal(err)
+		}
+	}
+	return cmd.ProcessState.ExitCode(), out.String(), errs.String()
+}
+
+type statusJSON struct {
+	ID        string   `json:"id"`
+	State     string   `json:"state"`
+	Attempt   int      `json:"attempt"`
+	ErrorLog  []string `json:"error_log"`
+	Pipelines map[string]struct {
+		Status string `json:"status"`
+	} `json:"pipelines"`
+	Links struct {
+		Package string `json:"package"`
+	} `json:"links"`
+}
+
+func (s *server) status(dataset string) statusJSON {
+	s.t.Helper()
+	var st statusJSON
+	res, err := http.Get(s.url + "/source/" + dataset)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if err := json.NewDecoder(res.Body).Decode(&st); err != nil {
+		s.t.Fatal(err)
+	}
+	return st
+}
+
+// download fetches a published package into a folder, paths made relative.
+func download(t *testing.T, address, out string) {
+	t.Helper()
+	get := func(u string) []byte {
+		res, err := http.Get(u)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		b, err := io.ReadAll(res.Body)
+		if err != nil || res.StatusCode != http.StatusOK {
+			t.Fatalf("%s: %s, %v", u, res.Status, err)
+		}
+		return b
+	}
+	d, err := datapackage.Decode(bytes.NewReader(get(address)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, r := range resourcesOf(d) {
+		u := fmt.Sprint(r["path"])
+		name := fmt.Sprintf("%d-%s", i, path.Base(u))
+		if err := os.WriteFile(filepath.Join(out, name), get(u), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r["path"] = name
+	}
+	var b bytes.Buffer
+	if err := datapackage.Encode(&b, d); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(out, "datapackage.json"), b.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestPushCapturedFlows pushes real datasets and compares what is published.
+func TestPushCapturedFlows(t *testing.T) {
+	t.Parallel()
+	dirs, err := filepath.Glob(filepath.Join(testkit.Shared(t, "cases", "flow"), "fetched-*"))
+	if err != nil || len(dirs) == 0 {
+		t.Fatal("no cases", err)
+	}
+	s := startServer(t, filepath.Join(t.TempDir(), "data"))
+	code, token, stderr := s.specstore("token", "--owner", "tester", "--user", "tester")
+	if code != 0 {
+		t.Fatal(stderr)
+	}
+	for _, dir := range dirs {
+		name := filepath.Base(dir)
+		t.Run(name, func(t *testing.T) {
+			code, stdout, stderr := s.specstore("push", filepath.Join(dir, "input", "spec.yaml"), "--json", "--token", strings.TrimSpace(token))
+			if code != 0 {
+				t.Fatalf("exit code %d\n%s\n%s", code, stdout, stderr)
+			}
+			var st statusJSON
+			if err := json.Unmarshal([]byte(stdout), &st); err != nil {
+				t.Fatal(err)
+			}
+			if st.State != "SUCCEEDED" || st.Links.Package == "" {
+				t.Fatalf("%s: %s", st.State, stdout)
+			}
+			var captured capturedCase
+			readJSON(t, filepath.Join(dir, "case.json"), &captured)
+			if len(st.Pipelines) != len(captured.Pipelines) {
+				t.Errorf("%d pipelines, want %d", len(st.Pipelines), len(captured.Pipelines))
+			}
+			out := t.TempDir()
+			download(t, st.Links.Package, out)
+			compareFlow(t, dir, out)
+		})
+	}
+}
+
+// table writes a package with a table of many rows.
+func table(t *testing.T, dir string, rows int) {
+	t.Helper()
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	b.WriteString("id,name,price\n")
+	for i := range rows {
+		fmt.Fprintf(&b, "%d,name of row %d,%d.%02d\n", i, i*7919%rows, i%1000, i%100)
+	}
+	write := func(name string, body []byte) {
+		if err := os.WriteFile(filepath.Join(dir, name), body, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("t.csv", b.Bytes())
+	write("datapackage.json", []byte(`{"name":"big","resources":[{"name":"t","path":"t.csv","schema":{"primaryKey":"id","fields":[
+		{"name":"id","type":"integer"},{"name":"name"},{"name":"price","type":"number"}]}}]}`))
+}
+
+// TestKill: a server that is killed in the middle of a run goes on with it when it
+// is started again.
+func TestKill(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	table(t, filepath.Join(dir, "big"), 600_000)
+	data := filepath.Join(dir, "data")
+	s := startServer(t, data)
+	if code, stdout, stderr := s.specstore("push", filepath.Join(dir, "big"), "--no-wait"); code != 0 {
+		t.Fatalf("push: %d\n%s\n%s", code, stdout, stderr)
+	}
+	for range 1000 {
+		st := s.status("local/big/1")
+		if st.State == "SUCCEEDED" {
+			t.Fatal("the run ended before it could be killed")
+		}
+		if st.State == "INPROGRESS" {
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	time.Sleep(200 * time.Millisecond)
+	s.kill()
+
+	s = startServer(t, data)
+	if code, stdout, stderr := s.specstore("status", "local/big", "--watch"); code != 0 {
+		t.Fatalf("status: %d\n%s\n%s", code, stdout, stderr)
+	}
+	st := s.status("local/big/latest")
+	if st.State != "SUCCEEDED" || st.Attempt != 2 || st.ID != "local/big/1" {
+		t.Errorf("%+v", st)
+	}
+	out := t.TempDir()
+	download(t, st.Links.Package, out)
+	d := readDescriptor(t, filepath.Join(out, "datapackage.json"))
+	if got := fmt.Sprint(d["datahub"].(map[string]any)["stats"].(map[string]any)["rowcount"]); got != "600000" {
+		t.Errorf("%s rows were published", got)
+	}
+	if left, _ := os.ReadDir(filepath.Join(data, "tmp")); len(left) > 0 {
+		t.Errorf("%s is left behind", left[0].Name())
+	}
+}
+
+// TestStop: a server that is asked to stop does so at once, and what it was doing
+// goes on later.
+func TestStop(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	table(t, filepath.Join(dir, "big"), 600_000)
+	data := filepath.Join(dir, "data")
+	s := startServer(t, data)
+	if code, _, stderr := s.specstore("push", filepath.Join(dir, "big"), "--no-wait"); code != 0 {
+		t.Fatal(stderr)
+	}
+	for s.status("local/big/1").State == "QUEUED" {
+		time.Sleep(5 * time.Millisecond)
+	}
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.cmd.Wait(); err != nil {
+		t.Fatalf("%v\n%s", err, s.log.String())
+	}
+	s = startServer(t, data)
+	if code, stdout, stderr := s.specstore("status", "local/big", "--watch"); code != 0 {
+		t.Fatalf("status: %d\n%s\n%s", code, stdout, stderr)
+	}
+}
+
+// TestRefusals: what a server answers to what is wrong.
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, filepath.Join(t.TempDir(), "data"))
+	token := func(args ...string) string {
+		code, stdout, stderr := s.specstore(append([]string{"token"}, args...)...)
+		if code != 0 {
+			t.Fatal(stderr)
+		}
+		return strings.TrimSpace(stdout)
+	}
+	source := token("--owner", "me", "--service", "source", "--max-datasets", "1")
+	spec := func(dataset, more string) string {
+		return `{"meta":{"ownerid":"me","dataset":"` + dataset + `","findability":"private"` + more + `},"inputs":[{"kind":"datapackage","parameters":{"descriptor":{"resources":[{"name":"x","path":"http://127.0.0.1:1/x.pdf"}]}}}]}`
+	}
+	for _, c := range []struct {
+		name, method, path, token, body string
+		status                          int
+		want                            string
+	}{
+		{"empty", "POST", "/source/upload", source, "", 400, "Received empty contents"},
+		{"null", "POST", "/source/upload", source, "null", 400, "Received empty contents"},
+		{"not JSON", "POST", "/source/upload", source, "{\"a\":\n1,}", 400, "line 2, column"},
+		{"no owner", "POST", "/source/upload", source, `{"meta":{}}`, 400, "Missing owner in spec"},
+		{"no token", "POST", "/source/upload", "", spec("a", ""), 401, "No token or token not authorised for owner"},
+		{"bad token", "POST", "/source/upload", source + "x", spec("a", ""), 401, "No token or token not authorised for owner"},
+		{"user token", "POST", "/source/upload", token("--owner", "me"), spec("a", ""), 401, "No token or token not authorised for owner"},
+		{"other owner", "POST", "/source/upload", token("--owner", "you", "--service", "source"), spec("a", ""), 403, "No token or token not authorised for owner"},
+		{"no datasets", "POST", "/source/upload", token("--owner", "me", "--service", "source", "--max-datasets", "0"), spec("a", ""), 403, "Max datasets for user exceeded plan limit (0)"},
+		{"schedule", "POST", "/source/upload", source, strings.Replace(spec("a", ""), `{"meta"`, `{"schedule":"often","meta"`, 1), 400, "Schedule should start with 'every'"},
+		{"invalid", "POST", "/source/upload", source, `{"meta":{"ownerid":"me","dataset":"a b"}}`, 400, `"Validation failed for contents","/meta/dataset:`},
+		{"local file", "POST", "/source/upload", source, strings.Replace(spec("a", ""), "http://127.0.0.1:1/x.pdf", "x.pdf", 1), 400, "/inputs/0/url"},
+		{"nothing is there", "GET", "/source/me/a/latest", source, "", 404, "error"},
+		{"accepted", "POST", "/source/upload", source, spec("a", ""), 200, `"flow_id":"me/a/1"`},
+		{"one dataset more", "POST", "/source/upload", source, spec("b", ""), 403, "Max datasets for user exceeded plan limit (1)"},
+		{"second revision", "POST", "/source/upload", source, spec("a", ""), 200, `"flow_id":"me/a/2"`},
+		{"a stranger", "GET", "/source/me/a/1", "", "", 404, "error"},
+		{"another owner", "GET", "/source/me/a/1", token("--owner", "you"), "", 404, "error"},
+		{"the owner", "GET", "/source/me/a/1", token("--owner", "me"), "", 200, `"id":"me/a/1"`},
+		{"no number", "GET", "/source/me/a/01", source, "", 404, "error"},
+		{"wrong method", "GET", "/source/upload", "", "", 405, "error"},
+		{"no route", "GET", "/nothing", "", "", 404, "error"},
+		{"unknown pipeline", "POST", "/source/update", "", `{"pipeline":"me/none/1","event":"start"}`, 404, "pipeline not found"},
+		{"unknown event", "POST", "/source/update", "", `{"pipeline":"me/a/1","event":"jump"}`, 400, "jump"},
+		{"update of an embedded flow", "POST", "/source/update", "", `{"pipeline":"me/a/1","event":"finish","success":true}`, 200, `"id":"me/a/1"`},
+		{"raw file without leave", "GET", "/rawstore/o/me/abc-1", "", "", 403, "not signed"},
+		{"out of the store", "GET", "/pkgstore/me/a/..%2f..%2fregistry.db", "", "", 404, "error"},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), c.method, s.url+c.path, strings.NewReader(c.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.body != "" {
+			req.Header.Set("Content-Type", "application/json")
+		}
+		if c.token != "" {
+			req.Header.Set("Auth-Token", c.token)
+		}
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, _ := io.ReadAll(res.Body)
+		res.Body.Close()
+		if res.StatusCode != c.status || !strings.Contains(string(b), c.want) {
+			t.Errorf("%s: %d %.300s, want %d %s", c.name, res.StatusCode, b, c.status, c.want)
+		}
+	}
+	// The source cannot be read: the flow fails and says why.
+	for range 500 {
+		if code, stdout, _ := s.specstore("status", "me/a/2", "--token", source); code == 1 {
+			if !strings.Contains(stdout, "not public") {
+				t.Errorf("the error log does not say why:\n%s", stdout)
+			}
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Error("the flow did not fail")
+}
