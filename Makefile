@@ -1,10 +1,33 @@
-.PHONY: help test check fmt
+.PHONY: help run test check bench install fmt
+GO ?= go
+TOOL = $(GO) tool -modfile=tools/go.mod
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS = -s -w -X github.com/datahq/specstore/internal/cli.Version=$(VERSION)
+
 help: ## Show the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+bin/specstore: FORCE
+	@CGO_ENABLED=0 $(GO) build -ldflags '$(LDFLAGS)' -o $@ ./cmd/specstore
+FORCE:
+
+run: bin/specstore ## Serve on SQLite in an empty .specstore, push an example, keep serving
+	@./tools/run bin/specstore examples/elements
+
 test: ## Run every test
-	go test ./...
-check: ## What CI checks beside the tests
-	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
-	go vet ./...
+	$(GO) test ./...
+
+check: ## Run what CI checks beside the tests: format, vet, staticcheck, layers
+	@test -z "$$($(TOOL) gofumpt -l cmd internal client)" || { $(TOOL) gofumpt -l cmd internal client; echo "run make fmt"; exit 1; }
+	$(GO) vet ./...
+	$(TOOL) staticcheck ./...
+	$(GO) test -count=1 ./internal/layers
+
+bench: ## Run the benchmarks
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+install: ## Install the command into the Go bin folder
+	CGO_ENABLED=0 $(GO) install -ldflags '$(LDFLAGS)' ./cmd/specstore
+
 fmt: ## Format the code
-	gofmt -w .
+	$(TOOL) gofumpt -w cmd internal client

@@ -179,8 +179,10 @@ func (c *Client) Presign(ctx context.Context, owner, rawURL string) (string, err
 	var answer struct {
 		URL string `json:"url"`
 	}
-	_, err := c.json(ctx, call{method: http.MethodGet, path: []string{"rawstore", "presign"},
-		query: url.Values{"ownerid": {owner}, "url": {rawURL}}, repeats: true}, &answer)
+	_, err := c.json(ctx, call{
+		method: http.MethodGet, path: []string{"rawstore", "presign"},
+		query: url.Values{"ownerid": {owner}, "url": {rawURL}}, repeats: true,
+	}, &answer)
 	if err != nil {
 		return "", err
 	}

@@ -210,8 +210,10 @@ func (c *Client) Log(ctx context.Context, datasetID, rev, pipeline string) (io.R
 	if err != nil {
 		return nil, err
 	}
-	answer, err := c.send(ctx, call{method: http.MethodGet, path: path, repeats: true,
-		header: http.Header{"Accept": {"application/x-ndjson, */*"}}})
+	answer, err := c.send(ctx, call{
+		method: http.MethodGet, path: path, repeats: true,
+		header: http.Header{"Accept": {"application/x-ndjson, */*"}},
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -235,8 +237,10 @@ func (c *Client) Check(ctx context.Context) (*User, error) {
 		Profile       *User `json:"profile"`
 	}
 	// This route of the auth server reads the token from the query.
-	_, err := c.json(ctx, call{method: http.MethodGet, path: []string{"auth", "check"},
-		query: url.Values{"jwt": {c.token}}, repeats: true}, &answer)
+	_, err := c.json(ctx, call{
+		method: http.MethodGet, path: []string{"auth", "check"},
+		query: url.Values{"jwt": {c.token}}, repeats: true,
+	}, &answer)
 	if err != nil {
 		return nil, err
 	}
@@ -253,8 +257,10 @@ func (c *Client) Authorize(ctx context.Context, service string) (string, error) 
 	var answer struct {
 		Token string `json:"token"`
 	}
-	_, err := c.json(ctx, call{method: http.MethodGet, path: []string{"auth", "authorize"},
-		query: url.Values{"service": {service}}, repeats: true}, &answer)
+	_, err := c.json(ctx, call{
+		method: http.MethodGet, path: []string{"auth", "authorize"},
+		query: url.Values{"service": {service}}, repeats: true,
+	}, &answer)
 	if err != nil {
 		return "", err
 	}

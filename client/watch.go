@@ -160,8 +160,8 @@ func (w *watch) stream(ctx context.Context) (whole bool, err error) {
 func (w *watch) read(lines *lineReader) error {
 	var event Event
 	var data []byte
-	size, has := 0, false
-	id := w.last // stays for the events after it, until another comes
+	size, has, own := 0, false, false // own: the event brings an ID itself
+	id := w.last                      // stays for the events after it, until another comes
 	for {
 		line, err := lines.next(maxEvent)
 		if err == io.EOF {
@@ -171,7 +171,7 @@ func (w *watch) read(lines *lineReader) error {
 			return err
 		}
 		if line == "" {
-			if repeated(w.last, id) {
+			if own && repeated(w.last, id) {
 				has, id = false, w.last
 			}
 			w.last = id
@@ -186,8 +186,11 @@ func (w *watch) read(lines *lineReader) error {
 					return nil
 				}
 			}
-			event, data, size, has = Event{}, nil, 0, false
+			event, data, size, has, own = Event{}, nil, 0, false, false
 			continue
+		}
+		if line[0] == ':' {
+			continue // a comment, sent to keep the connection open
 		}
 		if size += len(line); size > maxEvent {
 			return fmt.Errorf("an event is larger than %d bytes", maxEvent)
@@ -204,7 +207,7 @@ func (w *watch) read(lines *lineReader) error {
 			event.Kind = value
 		case "id":
 			if !strings.ContainsRune(value, 0) {
-				id = value
+				id, own = value, true
 			}
 		case "retry":
 			if ms, err := strconv.ParseUint(value, 10, 31); err == nil {
@@ -215,8 +218,8 @@ func (w *watch) read(lines *lineReader) error {
 }
 
 // repeated reports whether the event with this number came before: some proxies
-// drop Last-Event-ID, and then all events come again. Events without numbers are
-// taken as new.
+// drop Last-Event-ID, and then all events come again. Events whose IDs are not
+// numbers are taken as new.
 func repeated(last, id string) bool {
 	a, errA := strconv.ParseUint(last, 10, 64)
 	b, errB := strconv.ParseUint(id, 10, 64)

@@ -83,11 +83,15 @@ func TestClaims(t *testing.T) {
 		name, body string
 		want       *Token // nil: refused
 	}{
-		{"as the old auth server signs",
+		{
+			"as the old auth server signs",
 			`{"userid":"me","permissions":{"max_dataset_num":10},"service":"source"}`,
-			&Token{UserID: "me", Service: "source", MaxDatasets: 10}},
-		{"user token", `{"userid":"me","username":"Mine","permissions":{"max_dataset_num":2,"max_private_storage_mb":5}}`,
-			&Token{UserID: "me", UserName: "Mine", MaxDatasets: 2}},
+			&Token{UserID: "me", Service: "source", MaxDatasets: 10},
+		},
+		{
+			"user token", `{"userid":"me","username":"Mine","permissions":{"max_dataset_num":2,"max_private_storage_mb":5}}`,
+			&Token{UserID: "me", UserName: "Mine", MaxDatasets: 2},
+		},
 		{"no permissions", `{"userid":"me"}`, &Token{UserID: "me"}},
 		{"permissions null", `{"userid":"me","permissions":null}`, &Token{UserID: "me"}},
 		{"no limit", `{"userid":"me","permissions":{}}`, &Token{UserID: "me"}},
@@ -103,8 +107,10 @@ func TestClaims(t *testing.T) {
 		{"service a list", `{"userid":"me","service":["source"]}`, nil},
 
 		{"expires later", fmt.Sprintf(`{"userid":"me","exp":%d}`, at(time.Hour)), &Token{UserID: "me", Expires: noon.Add(time.Hour)}},
-		{"expired within the leeway", fmt.Sprintf(`{"userid":"me","exp":%d}`, at(-59*time.Second)),
-			&Token{UserID: "me", Expires: noon.Add(-59 * time.Second)}},
+		{
+			"expired within the leeway", fmt.Sprintf(`{"userid":"me","exp":%d}`, at(-59*time.Second)),
+			&Token{UserID: "me", Expires: noon.Add(-59 * time.Second)},
+		},
 		{"expired", fmt.Sprintf(`{"userid":"me","exp":%d}`, at(-61*time.Second)), nil},
 		{"expired at the epoch", `{"userid":"me","exp":0}`, nil},
 		{"expiry as text", `{"userid":"me","exp":"tomorrow"}`, nil},
@@ -236,8 +242,13 @@ func TestIssuedTokensAreGood(t *testing.T) {
 			t.Errorf("service %q: %v", service, err)
 		}
 	}
-	for _, c := range []Claims{{}, {UserID: "me", MaxDatasets: -1}, {UserID: "me", Expires: -1},
-		{UserID: "me", Service: "billing"}, {UserID: strings.Repeat("m", maxToken)}} {
+	for _, c := range []Claims{
+		{},
+		{UserID: "me", MaxDatasets: -1},
+		{UserID: "me", Expires: -1},
+		{UserID: "me", Service: "billing"},
+		{UserID: strings.Repeat("m", maxToken)},
+	} {
 		if _, err := issuer.Sign(c, noon); !errs.Is(err, errs.Invalid) {
 			t.Errorf("signed %.60v: %v", c, err)
 		}
@@ -339,8 +350,16 @@ func TestServerURL(t *testing.T) {
 		{" auth.example.org:8443/base ", "https://auth.example.org:8443/base"},
 		{"http://auth.example.org/", "http://auth.example.org/"},
 		{"https://auth", "https://auth"},
-		{"", ""}, {"://", ""}, {"ftp://auth", ""}, {"file:///etc/passwd", ""}, {"https://u:p@auth", ""},
-		{"https://auth?x=1", ""}, {"https://auth#x", ""}, {"https://[::1", ""}, {"a b", ""}, {":8000", ""},
+		{"", ""},
+		{"://", ""},
+		{"ftp://auth", ""},
+		{"file:///etc/passwd", ""},
+		{"https://u:p@auth", ""},
+		{"https://auth?x=1", ""},
+		{"https://auth#x", ""},
+		{"https://[::1", ""},
+		{"a b", ""},
+		{":8000", ""},
 	} {
 		got, err := ServerURL(test.in)
 		switch {

@@ -215,16 +215,20 @@ func (c *checker) checkWidth(in *stream.Batch, r int) bool {
 			c.problems.add(Problem{Code: codeMissingCell})
 			continue
 		}
-		c.problems.add(Problem{Code: codeMissingCell, Row: in.Number(r), Column: p + 1, Field: c.fieldAt(p), Cells: rowText(in, r),
-			Message: fmt.Sprintf("the row has %d cells, the header %d: column %d is missing", width, c.width, p+1)})
+		c.problems.add(Problem{
+			Code: codeMissingCell, Row: in.Number(r), Column: p + 1, Field: c.fieldAt(p), Cells: rowText(in, r),
+			Message: fmt.Sprintf("the row has %d cells, the header %d: column %d is missing", width, c.width, p+1),
+		})
 	}
 	for p := c.most; p < width; p++ {
 		if c.problems.full() {
 			c.problems.add(Problem{Code: codeExtraCell})
 			continue
 		}
-		c.problems.add(Problem{Code: codeExtraCell, Row: in.Number(r), Column: p + 1, Cell: string(in.Cell(r, p)), Cells: rowText(in, r),
-			Message: fmt.Sprintf("the row has %d cells, the header %d: the cell in column %d is too many", width, c.width, p+1)})
+		c.problems.add(Problem{
+			Code: codeExtraCell, Row: in.Number(r), Column: p + 1, Cell: string(in.Cell(r, p)), Cells: rowText(in, r),
+			Message: fmt.Sprintf("the row has %d cells, the header %d: the cell in column %d is too many", width, c.width, p+1),
+		})
 	}
 	return false
 }
@@ -284,8 +288,10 @@ func (c *checker) noteKeys(out *stream.Batch, number int64) error {
 			continue
 		}
 		if k.primary && !slices.ContainsFunc(k.fields, func(f int) bool { return c.bad[f] }) {
-			c.problems.add(Problem{Code: codePrimaryKey, Row: number, Column: c.column[k.fields[0]] + 1, Field: c.names(k.fields),
-				Message: fmt.Sprintf("the primary key (%s) has no value", c.names(k.fields))})
+			c.problems.add(Problem{
+				Code: codePrimaryKey, Row: number, Column: c.column[k.fields[0]] + 1, Field: c.names(k.fields),
+				Message: fmt.Sprintf("the primary key (%s) has no value", c.names(k.fields)),
+			})
 		}
 	}
 	return c.noteReferences(number, func(fields []int, text bool) ([]byte, bool) { return c.key(out, row, fields, text) })
@@ -339,8 +345,10 @@ func (c *checker) finish(ctx context.Context) error {
 				c.problems.add(Problem{Code: code})
 				continue
 			}
-			c.problems.add(Problem{Code: code, Row: d.Row, Column: c.column[k.fields[0]] + 1, Field: c.names(k.fields), Constraint: "unique",
-				Message: fmt.Sprintf("the %s of %s was used before, in row %d", what, c.names(k.fields), d.First)})
+			c.problems.add(Problem{
+				Code: code, Row: d.Row, Column: c.column[k.fields[0]] + 1, Field: c.names(k.fields), Constraint: "unique",
+				Message: fmt.Sprintf("the %s of %s was used before, in row %d", what, c.names(k.fields), d.First),
+			})
 		}
 	}
 	if c.trim && c.blank > 0 {

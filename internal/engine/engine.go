@@ -287,7 +287,7 @@ func (r *run) start(ctx context.Context, n *node) error {
 		return nil
 	}
 	n.started = true
-	r.Log.InfoContext(ctx, "pipeline started", "pipeline", n.id)
+	r.Log.DebugContext(ctx, "pipeline started", "pipeline", n.id)
 	return r.send(ctx, Event{Pipeline: n.id, Kind: Start})
 }
 
@@ -301,7 +301,7 @@ func (r *run) end(ctx context.Context, n *node, result *Result, err error) error
 		return context.Cause(ctx)
 	}
 	n.ended, n.success, n.result = true, true, result
-	r.Log.InfoContext(ctx, "pipeline ended", "pipeline", n.id, "success", true)
+	r.Log.DebugContext(ctx, "pipeline ended", "pipeline", n.id, "success", true)
 	return r.send(ctx, Event{Pipeline: n.id, Kind: Finish, Success: true, Log: n.log, Result: result})
 }
 
@@ -317,7 +317,7 @@ func (r *run) fail(ctx context.Context, n *node, err error) error {
 		return err
 	}
 	n.ended, n.errors = true, errorLines(err)
-	r.Log.InfoContext(ctx, "pipeline ended", "pipeline", n.id, "success", false, "error", err)
+	r.Log.DebugContext(ctx, "pipeline ended", "pipeline", n.id, "success", false, "error", err)
 	if err := r.send(ctx, Event{Pipeline: n.id, Kind: Finish, Errors: n.errors, Log: n.log}); err != nil {
 		return err
 	}

@@ -139,8 +139,10 @@ func (r references) check(ctx context.Context, name string, problems *Problems, 
 				problems.add(Problem{Code: codeForeignKey})
 				continue
 			}
-			problems.add(Problem{Code: codeForeignKey, Row: row, Column: ref.fields[0] + 1, Field: field,
-				Message: fmt.Sprintf("the value of (%s) is not in the field (%s) of the table %q", field, strings.Join(ref.key.Reference, ", "), ref.target)})
+			problems.add(Problem{
+				Code: codeForeignKey, Row: row, Column: ref.fields[0] + 1, Field: field,
+				Message: fmt.Sprintf("the value of (%s) is not in the field (%s) of the table %q", field, strings.Join(ref.key.Reference, ", "), ref.target),
+			})
 		}
 	}
 	problems.sort()

@@ -218,7 +218,7 @@ func (r *run) readSource(ctx context.Context, s *source) error {
 		return context.Cause(ctx)
 	}
 	if s.err != nil {
-		r.Log.InfoContext(ctx, "source failed", "source", s.info.Name, "error", s.err)
+		r.Log.DebugContext(ctx, "source failed", "source", s.info.Name, "error", s.err)
 	}
 	for _, t := range s.tables {
 		if s.err != nil && t.problems.Total == 0 {

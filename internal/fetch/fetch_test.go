@@ -99,7 +99,12 @@ func TestOpen(t *testing.T) {
 		kind errs.Kind
 		want string
 	}{
-		{"/ok", 0, ""}, {"/ok#.csv", 0, ""}, {"/moved", 0, ""}, {"/gzip", 0, ""}, {"/hop/5", 0, ""}, {"/to-headers?secret", 0, ""},
+		{"/ok", 0, ""},
+		{"/ok#.csv", 0, ""},
+		{"/moved", 0, ""},
+		{"/gzip", 0, ""},
+		{"/hop/5", 0, ""},
+		{"/to-headers?secret", 0, ""},
 		{"/hop/6", errs.Invalid, "more than 5 times"},
 		{"/user", errs.Invalid, "must not hold a user"},
 		{"/cut", errs.Unavailable, "broke off"},

@@ -103,14 +103,26 @@ func TestParseSchedule(t *testing.T) {
 		want time.Duration
 		text string
 	}{
-		{"every 60s", time.Minute, ""}, {" every  2w ", 14 * 24 * time.Hour, ""}, {"every 1d", 24 * time.Hour, ""}, {"every 090s", 90 * time.Second, ""},
+		{"every 60s", time.Minute, ""},
+		{" every  2w ", 14 * 24 * time.Hour, ""},
+		{"every 1d", 24 * time.Hour, ""},
+		{"every 090s", 90 * time.Second, ""},
 		{5, 0, "Schedule should be a string"},
-		{"", 0, "Schedule should start with 'every'"}, {"every", 0, "Schedule should start with 'every'"}, {"everyone 1d", 0, "Schedule should start with 'every'"}, {"Every 1d", 0, "Schedule should start with 'every'"},
+		{"", 0, "Schedule should start with 'every'"},
+		{"every", 0, "Schedule should start with 'every'"},
+		{"everyone 1d", 0, "Schedule should start with 'every'"},
+		{"Every 1d", 0, "Schedule should start with 'every'"},
 		{"every 1y", 0, "Bad time unit for schedule, only s/m/h/d/w are allowed"},
-		{"every d", 0, "Failed to parse time number"}, {"every +1d", 0, "Failed to parse time number"}, {"every 1_0d", 0, "Failed to parse time number"},
-		{"every 1 0d", 0, "Failed to parse time number"}, {"every ١d", 0, "Failed to parse time number"}, {"every 99999999999999999999d", 0, "Failed to parse time number"},
-		{"every 9999999999w", 0, "Failed to parse time number"}, {"every -1d", 0, "Failed to parse time number"},
-		{"every 59s", 0, "Can't schedule tasks for less than one minute"}, {"every 0d", 0, "Can't schedule tasks for less than one minute"},
+		{"every d", 0, "Failed to parse time number"},
+		{"every +1d", 0, "Failed to parse time number"},
+		{"every 1_0d", 0, "Failed to parse time number"},
+		{"every 1 0d", 0, "Failed to parse time number"},
+		{"every ١d", 0, "Failed to parse time number"},
+		{"every 99999999999999999999d", 0, "Failed to parse time number"},
+		{"every 9999999999w", 0, "Failed to parse time number"},
+		{"every -1d", 0, "Failed to parse time number"},
+		{"every 59s", 0, "Can't schedule tasks for less than one minute"},
+		{"every 0d", 0, "Can't schedule tasks for less than one minute"},
 	} {
 		got, err := flowspec.ParseSchedule(c.in)
 		if got.Every != c.want || c.text != "" && errs.Detail(err) != c.text || c.text == "" && err != nil {
@@ -122,12 +134,23 @@ func TestParseSchedule(t *testing.T) {
 func TestCron(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ cron, zone, want string }{
-		{"0 6 * * 1", "Europe/London", ""}, {" */15  0-6,22 1-31/2 * 0,7 ", "UTC", ""},
-		{"0 6 * *", "UTC", "five fields"}, {"60 6 * * 1", "UTC", "bad minute"}, {"0 24 * * 1", "UTC", "bad hour"},
-		{"0 6 0 * 1", "UTC", "bad day of the month"}, {"0 6 1 13 1", "UTC", "bad month"}, {"0 6 1 1 8", "UTC", "bad day of the week"},
-		{"5-1 6 * * *", "UTC", "bad minute"}, {"*/0 * * * *", "UTC", "bad minute"}, {"1/2 * * * *", "UTC", "bad minute"},
-		{"+1 * * * *", "UTC", "bad minute"}, {", * * * *", "UTC", "bad minute"}, {"0 6 * * 1", "Mars/Base", "unknown timezone"},
-		{"0 6 * * 1", "../../etc/passwd", "unknown timezone"}, {"0 6 * * 1", "Local", "unknown timezone"}, {"0 6 * * 1", "", "unknown timezone"},
+		{"0 6 * * 1", "Europe/London", ""},
+		{" */15  0-6,22 1-31/2 * 0,7 ", "UTC", ""},
+		{"0 6 * *", "UTC", "five fields"},
+		{"60 6 * * 1", "UTC", "bad minute"},
+		{"0 24 * * 1", "UTC", "bad hour"},
+		{"0 6 0 * 1", "UTC", "bad day of the month"},
+		{"0 6 1 13 1", "UTC", "bad month"},
+		{"0 6 1 1 8", "UTC", "bad day of the week"},
+		{"5-1 6 * * *", "UTC", "bad minute"},
+		{"*/0 * * * *", "UTC", "bad minute"},
+		{"1/2 * * * *", "UTC", "bad minute"},
+		{"+1 * * * *", "UTC", "bad minute"},
+		{", * * * *", "UTC", "bad minute"},
+		{"0 6 * * 1", "Mars/Base", "unknown timezone"},
+		{"0 6 * * 1", "../../etc/passwd", "unknown timezone"},
+		{"0 6 * * 1", "Local", "unknown timezone"},
+		{"0 6 * * 1", "", "unknown timezone"},
 	} {
 		got, err := flowspec.ParseSchedule(map[string]any{"cron": c.cron, "timezone": c.zone})
 		if c.want == "" && (err != nil || got.Cron != strings.Join(strings.Fields(c.cron), " ") || got.Timezone != c.zone) {

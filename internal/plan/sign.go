@@ -19,8 +19,7 @@ const defaultRegion = "us-east-1"
 // presign gives the address of an object of the bucket with a signature in its
 // query (AWS Signature Version 4, "Authenticating Requests: Using Query Parameters").
 func (s Settings) presign(address string) (string, error) {
-	u, err := url.Parse(address)
-	if err != nil {
+	if _, err := url.Parse(address); err != nil {
 		return "", errs.Wrap(err, errs.Invalid, "plan.presign", "the address of a source cannot be read")
 	}
 	// The path is taken as it was written: what is escaped in it is escaped again.
@@ -46,7 +45,8 @@ func (s Settings) presign(address string) (string, error) {
 		fmt.Sprintf("X-Amz-Expires=%d", signedSeconds),
 		"X-Amz-SignedHeaders=host",
 	}
-	if u, err = url.Parse(base); err != nil || u.Host == "" {
+	u, err := url.Parse(base)
+	if err != nil || u.Host == "" {
 		return "", errs.New(errs.Invalid, "plan.presign", "S3_ENDPOINT_URL must be a URL")
 	}
 	canonical := strings.Join([]string{

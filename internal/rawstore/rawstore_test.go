@@ -54,7 +54,9 @@ func TestUpload(t *testing.T) {
 		change     func(m map[string]string)
 		kind       errs.Kind
 	}{
-		{"shorter", "tex", nil, errs.Invalid}, {"longer", "text+", nil, errs.Invalid}, {"other", "xett", nil, errs.Invalid},
+		{"shorter", "tex", nil, errs.Invalid},
+		{"longer", "text+", nil, errs.Invalid},
+		{"other", "xett", nil, errs.Invalid},
 		{"other key", "text", func(m map[string]string) { m["key"] = strings.Replace(m["key"], "me/", "you/", 1) }, errs.Forbidden},
 		{"later", "text", func(m map[string]string) { m["policy"] = "9999999999" }, errs.Forbidden},
 		{"unsigned", "text", func(m map[string]string) { delete(m, "signature") }, errs.Forbidden},

@@ -42,11 +42,11 @@ type Parts struct {
 	// RawBases are the addresses of uploaded files, which specs name them by: the one
 	// that is handed out now, and those of earlier starts, since specs outlive them.
 	RawBases []string
-	Temp    string // an existing folder for files in the making
-	Holder  string // names this process in leases
-	Secret  []byte // signs the addresses that updates are sent to
-	Now     func() time.Time
-	Log     *slog.Logger
+	Temp     string // an existing folder for files in the making
+	Holder   string // names this process in leases
+	Secret   []byte // signs the addresses that updates are sent to
+	Now      func() time.Time
+	Log      *slog.Logger
 }
 
 // Service is the use cases. Any number of goroutines may use it.
