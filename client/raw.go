@@ -162,7 +162,7 @@ func (c *Client) form(ctx context.Context, upload RawUpload, name string, body i
 		return nil, err
 	}
 	whole := frame.Bytes()
-	stream := io.MultiReader(bytes.NewReader(whole[:head]), io.LimitReader(body, size), bytes.NewReader(whole[head:]))
+	stream := io.MultiReader(bytes.NewReader(whole[:head]), &exactly{body, size}, bytes.NewReader(whole[head:]))
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, upload.URL, io.NopCloser(stream))
 	if err != nil {
 		return nil, err
@@ -170,6 +170,28 @@ func (c *Client) form(ctx context.Context, upload RawUpload, name string, body i
 	request.ContentLength = int64(len(whole)) + size
 	request.Header.Set("Content-Type", form.FormDataContentType())
 	return c.http.Do(request)
+}
+
+// exactly reads left bytes of r, and fails where r has fewer: the form must not
+// be closed after half a file, which a server would take for a whole one.
+type exactly struct {
+	r    io.Reader
+	left int64
+}
+
+func (e *exactly) Read(p []byte) (int, error) {
+	if e.left == 0 {
+		return 0, io.EOF
+	}
+	n, err := e.r.Read(p[:min(int64(len(p)), e.left)])
+	e.left -= int64(n)
+	if err == io.EOF {
+		if e.left > 0 {
+			return n, fmt.Errorf("the file is %d bytes shorter than it was said to be", e.left)
+		}
+		err = nil // the next call says so
+	}
+	return n, err
 }
 
 // Presign gives an address of an uploaded file that anybody can read for some

@@ -25,6 +25,7 @@ type config struct {
 	updateToken string
 	workers     int
 	logFormat   string
+	redact      bool
 }
 
 // variable gives a flag's value where it was set, else the environment's, else def.
@@ -77,6 +78,13 @@ func serverConfig(env *Env, cmd *cobra.Command) (*config, error) {
 	}
 	if c.logFormat != "text" && c.logFormat != "json" {
 		return nil, wrong("SPECSTORE_LOG", "%q is neither text nor json", c.logFormat)
+	}
+	switch v := variable(env, cmd, "", "SPECSTORE_ANONYMOUS_STATUS", "hidden"); v {
+	case "hidden":
+	case "redacted":
+		c.redact = true
+	default:
+		return nil, wrong("SPECSTORE_ANONYMOUS_STATUS", "%q is neither hidden nor redacted", v)
 	}
 	for _, name := range []string{"DPP_URL", "SPECSTORE_RUNNER"} {
 		if env.Getenv(name) != "" {

@@ -38,7 +38,7 @@ were running when the server last ended, however it ended, go on.
 
 Environment: DATABASE_URL, AUTH_SERVER, SPECSTORE_DATA, SPECSTORE_ADDR,
 SPECSTORE_PUBLIC_URL, SPECSTORE_WORKERS, SPECSTORE_FETCH_ALLOW,
-SPECSTORE_UPDATE_TOKEN, SPECSTORE_LOG. Flags win.`,
+SPECSTORE_UPDATE_TOKEN, SPECSTORE_ANONYMOUS_STATUS, SPECSTORE_LOG. Flags win.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := serverConfig(env, cmd)
@@ -96,7 +96,7 @@ func serve(ctx context.Context, env *Env, c *config) (err error) {
 	if err != nil {
 		return err
 	}
-	parts.Log, parts.Temp = log, temp
+	parts.Log, parts.Temp, parts.Redact = log, temp, c.redact
 	var svc *service.Service
 	queue, err := jobs.New(ctx, db, jobs.Config{
 		Workers: max(c.workers, 1), Log: log, Run: func(ctx context.Context) error { return svc.RunNext(ctx) },

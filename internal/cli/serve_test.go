@@ -269,6 +269,72 @@ func TestStop(t *testing.T) {
 	}
 }
 
+// TestRedacted: strangers see how a private revision stands where the operator says so.
+func TestRedacted(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	table(t, filepath.Join(dir, "big"), 10)
+	s := startServer(t, filepath.Join(dir, "data"), "SPECSTORE_ANONYMOUS_STATUS=redacted")
+	if code, _, stderr := s.specstore("push", filepath.Join(dir, "big"), "--findability", "private"); code != 0 {
+		t.Fatal(stderr)
+	}
+	st := s.status("local/big/1")
+	if st.State != "SUCCEEDED" || len(st.Pipelines) != 7 || st.Links.Package != "" {
+		t.Errorf("%+v", st)
+	}
+	res, err := http.Get(s.url + "/pkgstore/local/big/1/datapackage.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != http.StatusNotFound {
+		t.Errorf("a stranger reads a private package: %s", res.Status)
+	}
+}
+
+// TestCancelAndRetry: an owner ends a run and starts it again.
+func TestCancelAndRetry(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	table(t, filepath.Join(dir, "big"), 600_000)
+	s := startServer(t, filepath.Join(dir, "data"))
+	if code, _, stderr := s.specstore("push", filepath.Join(dir, "big"), "--no-wait"); code != 0 {
+		t.Fatal(stderr)
+	}
+	_, token, _ := s.specstore("token", "--owner", "local")
+	post := func(verb string) int {
+		req, err := http.NewRequestWithContext(t.Context(), "POST", s.url+"/source/local/big/1/"+verb, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Auth-Token", strings.TrimSpace(token))
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		return res.StatusCode
+	}
+	for s.status("local/big/1").State == "QUEUED" {
+		time.Sleep(5 * time.Millisecond)
+	}
+	if code := post("cancel"); code != http.StatusOK {
+		t.Fatalf("cancel: %d", code)
+	}
+	if st := s.status("local/big/1"); st.State != "FAILED" {
+		t.Errorf("after a cancel the state is %s", st.State)
+	}
+	if code := post("cancel"); code != http.StatusConflict {
+		t.Errorf("a second cancel: %d", code)
+	}
+	if code := post("retry"); code != http.StatusOK {
+		t.Fatalf("retry: %d", code)
+	}
+	if code, stdout, stderr := s.specstore("status", "local/big/1", "--watch"); code != 0 {
+		t.Errorf("after a retry:\n%s\n%s", stdout, stderr)
+	}
+}
+
 // TestRefusals: what a server answers to what is wrong.
 func TestRefusals(t *testing.T) {
 	t.Parallel()

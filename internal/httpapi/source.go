@@ -180,7 +180,7 @@ func (a *api) statusOf(r *registry.Revision) statusAnswer {
 		Logs: r.Logs, ErrorLog: append([]string{}, r.Errors...), Stats: r.Stats, Pipelines: map[string]pipelineStatus{},
 		Attempt: r.Attempt, Links: links{Self: base, Events: base + "/events"},
 	}
-	if r.State == registry.Succeeded {
+	if r.State == registry.Succeeded && r.DescriptorKey != "" {
 		p := a.PublicURL + "/pkgstore/" + r.ID + "/datapackage.json"
 		out.Links.Package = &p
 	}

@@ -90,6 +90,26 @@ func (s *Store) Beat(ctx context.Context, flowID string, attempt int64, progress
 	return ok && err == nil, err
 }
 
+// Release gives a flow back that a run of this attempt holds and that is not at its
+// end: the process stops on purpose, so it does not count as an interruption. What
+// had succeeded is kept. A run that has lost the flow changes nothing.
+func (s *Store) Release(ctx context.Context, flowID string, attempt int64, enqueue Enqueue) error {
+	return s.changeTx(ctx, flowID, func(ctx context.Context, tx sqldb.Tx, f *flow) error {
+		if f.attempt != attempt || f.state.Ended() {
+			return nil
+		}
+		f.restart(Running)
+		// A flow that was claimed and had not begun has no event to be saved with.
+		if _, err := tx.Exec(ctx, `UPDATE dataset_revision SET holder = NULL, attempt = $2 WHERE revision_id = $1`, f.id, f.attempt); err != nil {
+			return err
+		}
+		if enqueue != nil {
+			return enqueue(ctx, tx)
+		}
+		return nil
+	})
+}
+
 // Recover is for the start of the only process that serves the database, before
 // any worker: every flow that a worker held was interrupted. It gets a new attempt
 // that may be claimed at once, in which what had succeeded is kept; after 5

@@ -628,6 +628,36 @@ func TestClaimRace(t *testing.T) {
 	}
 }
 
+// TestRelease: a run that is stopped on purpose gives its flow back, and that is no
+// interruption however often it happens.
+func TestRelease(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	id := f.push("me/data", registry.Embedded).ID
+	for n := range 8 {
+		c := f.claim()
+		if c == nil || c.FlowID != id {
+			t.Fatalf("round %d: %+v", n, c)
+		}
+		start := registry.Event{FlowID: id, Pipeline: id + "/a", Kind: registry.KindStart, Attempt: c.Attempt}
+		f.apply(start)
+		tickets := 0
+		enqueue := func(context.Context, sqldb.Tx) error { tickets++; return nil }
+		if err := f.Release(t.Context(), id, c.Attempt-1, enqueue); err != nil || tickets != 0 {
+			t.Fatalf("an old attempt gave the flow back: %v, %d tickets", err, tickets)
+		}
+		if err := f.Release(t.Context(), id, c.Attempt, enqueue); err != nil || tickets != 1 {
+			t.Fatalf("%v, %d tickets", err, tickets)
+		}
+		if r := f.want(id, registry.Queued, "ppppp"); r.Restarts != 0 {
+			t.Fatalf("%d restarts are counted", r.Restarts)
+		}
+		if _, err := f.Apply(t.Context(), start); !errs.Is(err, errs.Conflict) {
+			t.Fatalf("the attempt that was given back writes: %v", err)
+		}
+	}
+}
+
 func TestRecover(t *testing.T) {
 	t.Parallel()
 	f := open(t)

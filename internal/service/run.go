@@ -23,6 +23,8 @@ func text(n int64) string { return strconv.FormatInt(n, 10) }
 const (
 	beatEvery = time.Second     // with the progress
 	beatLost  = 6 * time.Second // without a confirmed beat a run stops itself
+
+	releaseTime = 2 * time.Second // to give a flow back when the server stops
 )
 
 var errLost = errors.New("the run has lost its flow")
@@ -43,7 +45,10 @@ func (s *Service) RunNext(ctx context.Context) error {
 		log.InfoContext(ctx, "flow ended", "success", outcome.Success, "ms", s.Now().Sub(begun).Milliseconds())
 		return nil
 	case ctx.Err() != nil:
-		return context.Cause(ctx) // the flow stays open and is taken up again
+		log.InfoContext(ctx, "flow given back: the server stops")
+		release, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTime)
+		defer cancel()
+		return s.Registry.Release(release, claim.FlowID, claim.Attempt, s.Jobs.Enqueue)
 	case errors.Is(err, errLost), errs.Is(err, errs.Conflict):
 		log.WarnContext(ctx, "run stopped: another attempt, or its owner, has the flow", "error", err)
 		return nil

@@ -42,11 +42,14 @@ type Parts struct {
 	// RawBases are the addresses of uploaded files, which specs name them by: the one
 	// that is handed out now, and those of earlier starts, since specs outlive them.
 	RawBases []string
-	Temp     string // an existing folder for files in the making
-	Holder   string // names this process in leases
-	Secret   []byte // signs the addresses that updates are sent to
-	Now      func() time.Time
-	Log      *slog.Logger
+	// Redact shows strangers the states and titles of private revisions, and nothing
+	// else; without it they do not exist for them.
+	Redact bool
+	Temp   string // an existing folder for files in the making
+	Holder string // names this process in leases
+	Secret []byte // signs the addresses that updates are sent to
+	Now    func() time.Time
+	Log    *slog.Logger
 }
 
 // Service is the use cases. Any number of goroutines may use it.
@@ -164,25 +167,41 @@ func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.0000
 // there for anybody but its owner.
 func (s *Service) Status(ctx context.Context, token, datasetID, which string) (*registry.Revision, error) {
 	r, err := s.Registry.Revision(ctx, datasetID, which)
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
+	case s.mayRead(ctx, token, r):
+		return r, nil
+	case s.Redact:
+		return redacted(r), nil
 	}
-	if err := s.mayRead(ctx, token, r); err != nil {
-		return nil, err
-	}
-	return r, nil
+	return nil, noRevision(datasetID, which)
 }
 
-func (s *Service) mayRead(ctx context.Context, token string, r *registry.Revision) error {
+func noRevision(datasetID, which string) error {
+	return errs.New(errs.NotFound, "service.Status", "no revision %q of dataset %q", which, datasetID)
+}
+
+func (s *Service) mayRead(ctx context.Context, token string, r *registry.Revision) bool {
 	if r.Findability != flowspec.Private {
-		return nil
+		return true
 	}
-	if token != "" {
-		if caller, err := s.Verifier.Verify(ctx, token); err == nil && caller.Allows(auth.Read, r.OwnerID) {
-			return nil
-		}
+	if token == "" {
+		return false
 	}
-	return errs.New(errs.NotFound, "service.Status", "no revision %q", r.ID)
+	caller, err := s.Verifier.Verify(ctx, token)
+	return err == nil && caller.Allows(auth.Read, r.OwnerID)
+}
+
+// redacted keeps states, titles and times.
+func redacted(r *registry.Revision) *registry.Revision {
+	out := *r
+	out.Spec, out.Errors, out.Logs, out.Stats, out.DescriptorKey = nil, nil, nil, nil, ""
+	out.Pipelines = make([]registry.Pipeline, len(r.Pipelines))
+	for i, p := range r.Pipelines {
+		out.Pipelines[i] = registry.Pipeline{ID: p.ID, Title: p.Title, State: p.State, Started: p.Started, Finished: p.Finished}
+	}
+	return &out
 }
 
 // PackageFile finds the object behind a public key of the package store, for
@@ -200,8 +219,8 @@ func (s *Service) PackageFile(ctx context.Context, token, key string) (object st
 			which = "successful"
 		}
 	}
-	r, err := s.Status(ctx, token, datasetID, which)
-	if errs.Is(err, errs.NotFound) || errs.Is(err, errs.Invalid) {
+	r, err := s.Registry.Revision(ctx, datasetID, which)
+	if errs.Is(err, errs.NotFound) || errs.Is(err, errs.Invalid) || err == nil && !s.mayRead(ctx, token, r) {
 		return "", notFound
 	}
 	if err != nil {
