@@ -97,12 +97,12 @@ func (c *checker) header(labels []string) {
 	}
 	byName := make(map[string]int, len(unique))
 	for i, name := range unique {
-		byName[foldLabel(name)] = i
+		byName[c.fold(name)] = i
 	}
 	if len(byName) == len(unique) && len(unique) == len(c.schema.Fields) &&
-		!slices.ContainsFunc(c.schema.Fields, func(f tableschema.Field) bool { _, ok := byName[foldLabel(f.Name)]; return !ok }) {
+		!slices.ContainsFunc(c.schema.Fields, func(f tableschema.Field) bool { _, ok := byName[c.fold(f.Name)]; return !ok }) {
 		for i, f := range c.schema.Fields {
-			c.column[i] = byName[foldLabel(f.Name)]
+			c.column[i] = byName[c.fold(f.Name)]
 		}
 		return
 	}
@@ -111,7 +111,9 @@ func (c *checker) header(labels []string) {
 		case i >= len(labels):
 			c.column[i] = -1
 			c.problems.add(Problem{Code: codeMissingLabel, Column: i + 1, Field: f.Name, Message: fmt.Sprintf("the file has no column for the field %q", f.Name)})
-		case foldLabel(unique[i]) != foldLabel(f.Name):
+		case labels[i] == "": // said already
+			c.column[i] = i
+		case c.fold(unique[i]) != c.fold(f.Name):
 			c.column[i] = i
 			c.problems.add(Problem{Code: codeIncorrectLabel, Column: i + 1, Field: f.Name, Message: fmt.Sprintf("the header %q of column %d does not match the field %q", cut(labels[i]), i+1, f.Name)})
 		default:
@@ -124,10 +126,15 @@ func (c *checker) header(labels []string) {
 	}
 }
 
-// foldLabel is what two labels that differ in case only have in common: a
-// header is not case-sensitive unless its dialect says so (CSV Dialect,
-// caseSensitiveHeader).
-func foldLabel(s string) string { return strings.ToLower(strings.TrimSpace(s)) }
+// fold is what two labels have in common that are taken for one: in a flow case
+// does not count (CSV Dialect, caseSensitiveHeader), by the letter of the standard
+// it does.
+func (c *checker) fold(s string) string {
+	if s = strings.TrimSpace(s); c.trim {
+		s = strings.ToLower(s)
+	}
+	return s
+}
 
 // check casts the rows of in into out and notes their keys. Rows with an error are
 // left out of out. Its own error is one of the machine.
@@ -280,43 +287,53 @@ func (c *checker) noteKeys(out *stream.Batch, number int64) error {
 	}
 	row := out.Rows()
 	for _, k := range c.keys {
-		key, null := c.key(out, row, k.fields, false)
-		if !null {
+		key, nulls := c.key(out, row, k.fields, false)
+		bad := slices.ContainsFunc(k.fields, func(f int) bool { return c.bad[f] })
+		switch {
+		case bad: // the cell has its own error
+		case k.primary && nulls == len(k.fields):
+			c.problems.add(Problem{Code: codePrimaryKey, Row: number, Column: c.column[k.fields[0]] + 1, Field: c.names(k.fields),
+				Message: fmt.Sprintf("the primary key (%s) has no value", c.names(k.fields))})
+		case nulls == 0, k.primary:
+			if key == nil {
+				continue
+			}
 			if err := k.seen.Add(key, number); err != nil {
 				return err
 			}
-			continue
-		}
-		if k.primary && !slices.ContainsFunc(k.fields, func(f int) bool { return c.bad[f] }) {
-			c.problems.add(Problem{
-				Code: codePrimaryKey, Row: number, Column: c.column[k.fields[0]] + 1, Field: c.names(k.fields),
-				Message: fmt.Sprintf("the primary key (%s) has no value", c.names(k.fields)),
-			})
 		}
 	}
-	return c.noteReferences(number, func(fields []int, text bool) ([]byte, bool) { return c.key(out, row, fields, text) })
+	return c.noteReferences(number, func(fields []int, text bool) ([]byte, bool) {
+		key, nulls := c.key(out, row, fields, text)
+		return key, nulls > 0
+	})
 }
 
 // key is a byte form of the values of some fields that is equal for equal values,
-// or with text set for equal texts, and whether one of them is null.
-func (c *checker) key(out *stream.Batch, r int, fields []int, text bool) ([]byte, bool) {
-	key := c.scratch[:0]
+// or with text set for equal texts, and how many of them are null. It is nil where
+// one of them equals nothing, not even itself.
+func (c *checker) key(out *stream.Batch, r int, fields []int, text bool) (key []byte, nulls int) {
+	key = c.scratch[:0]
 	for _, f := range fields {
-		if out.Null(r, f) {
-			return nil, true
-		}
 		start := len(key)
-		if text {
-			key = append(key, out.Cell(r, f)...)
-		} else {
-			key = c.casters[f].AppendKey(key, out.Cell(r, f))
+		switch cell := out.Cell(r, f); {
+		case out.Null(r, f):
+			nulls++
+			key = append(key, 0xff, 0xff, 0xff, 0xff) // a length that no value has
+			continue
+		case text:
+			key = append(key, cell...)
+		case c.casters[f].IsNaN(cell):
+			return nil, nulls
+		default:
+			key = c.casters[f].AppendKey(key, cell)
 		}
 		// The length makes ("ab", "c") and ("a", "bc") differ.
 		n := len(key) - start
 		key = append(key, byte(n), byte(n>>8), byte(n>>16), byte(n>>24))
 	}
 	c.scratch = key
-	return key, false
+	return key, nulls
 }
 
 func (c *checker) names(fields []int) string {

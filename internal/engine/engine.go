@@ -152,6 +152,7 @@ type node struct {
 	title        string
 	deps         []*node
 	pkg          *processor.Package
+	broken       error // why the pipeline cannot be run at all
 
 	started, ended, success bool
 	errors                  []string
@@ -224,10 +225,15 @@ func (r *run) compile(ctx context.Context) error {
 			n.started, n.ended, n.success, n.result = true, true, true, result
 			continue
 		}
-		if err != nil {
-			if err := r.fail(ctx, n, err); err != nil {
-				return err
-			}
+		n.broken = err
+	}
+	// Only now are all nodes there that fail with one that cannot run.
+	for _, n := range r.nodes {
+		if n.broken == nil {
+			continue
+		}
+		if err := r.fail(ctx, n, n.broken); err != nil {
+			return err
 		}
 	}
 	return nil

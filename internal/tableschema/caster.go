@@ -385,6 +385,10 @@ func (c *Caster) AppendKey(dst, text []byte) []byte {
 	return append(dst, text...)
 }
 
+// IsNaN reports whether a value is the number that equals nothing, not even itself.
+// text is in default form.
+func (c *Caster) IsNaN(text []byte) bool { return c.field.Type == "number" && isNaN(text) }
+
 // AppendJSON appends the value as JSON. text is in default form.
 func (c *Caster) AppendJSON(dst, text []byte) []byte {
 	switch c.field.Type {
