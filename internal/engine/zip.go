@@ -10,14 +10,11 @@ import (
 	"time"
 
 	"github.com/datahq/specstore/internal/datapackage"
-	"github.com/klauspost/compress/flate"
 )
 
 // entryTime is the time of every entry: the first that ZIP knows, so that the
 // same files give the same archive.
 var entryTime = time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC)
-
-const deflateLevel = 6
 
 // zip publishes an archive of the originals, the report, and all forms of the
 // tables, with a descriptor of its own that names neither flow nor time.
@@ -28,7 +25,16 @@ func (r *run) zip(ctx context.Context, n *node) (*Result, error) {
 	}
 	defer s.close()
 	w := zip.NewWriter(s)
-	w.RegisterCompressor(zip.Deflate, func(w io.Writer) (io.WriteCloser, error) { return flate.NewWriter(w, deflateLevel) })
+	var entry *deflater // the archive closes each but one that broke off
+	w.RegisterCompressor(zip.Deflate, func(w io.Writer) (io.WriteCloser, error) {
+		entry = newDeflater(w)
+		return entry, nil
+	})
+	defer func() {
+		if entry != nil {
+			entry.Close()
+		}
+	}()
 
 	list := []any{}
 	var total int64
