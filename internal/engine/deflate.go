@@ -28,8 +28,12 @@ type deflater struct {
 	err error // of w
 }
 
+// The level was chosen on figures, for the three large entries of a table of 100 MB
+// on two processors: 6 takes 0.44 of the time of gzip -6 and makes entries 10 to
+// 12 % larger than the standard library's level 6 does; 7 takes 0.83 and makes them
+// 6 to 7 % larger.
 const (
-	deflateLevel = 6
+	deflateLevel = 7
 	deflateSplit = 1 << 20
 	window       = 32 << 10 // how far back deflate looks
 )
