@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/datahq/specstore/internal/auth"
+	"github.com/datahq/specstore/internal/engine"
 	"github.com/datahq/specstore/internal/errs"
 	"github.com/datahq/specstore/internal/httpapi"
 	"github.com/datahq/specstore/internal/jobs"
@@ -79,7 +80,7 @@ func serve(ctx context.Context, env *Env, c *config) (err error) {
 	if err := errors.Join(os.RemoveAll(temp), os.MkdirAll(temp, 0o700)); err != nil {
 		return err
 	}
-	store, err := registry.Open(ctx, db, registry.Options{})
+	store, err := registry.Open(ctx, db, registry.Options{EngineVersion: engine.Version})
 	if err != nil {
 		return err
 	}

@@ -213,10 +213,17 @@ func (p *row) cascaded() bool {
 // flow's last pipeline.
 func summary(flowID string, list []*row) (failures, logs []string, stats json.RawMessage) {
 	failures = []string{}
+	said := map[string]bool{} // pipelines of one table fail with the same lines
 	for _, cascaded := range []bool{false, true} {
 		for _, p := range list {
-			if p.State != Succeeded && p.cascaded() == cascaded {
-				failures = append(failures, p.Errors...)
+			if p.State == Succeeded || p.cascaded() != cascaded {
+				continue
+			}
+			for _, line := range p.Errors {
+				if !said[line] {
+					failures = append(failures, line)
+				}
+				said[line] = true
 			}
 		}
 	}

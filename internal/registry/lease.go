@@ -33,7 +33,7 @@ func (s *Store) Claim(ctx context.Context, holder string) (*Claim, error) {
 		var spec, owner sql.NullString
 		var created, datasetCreated int64
 		err := tx.QueryRow(ctx, `
-			UPDATE dataset_revision SET holder = $1, beat = beat + 1
+			UPDATE dataset_revision SET holder = $1, beat = beat + 1, engine_version = $3
 			WHERE holder IS NULL AND status IN ('pending', 'running') AND revision_id = (
 				SELECT r.revision_id FROM dataset_revision r JOIN dataset d ON d.identifier = r.dataset_id
 				WHERE r.holder IS NULL AND r.status IN ('pending', 'running') AND r.runner = $2
@@ -42,7 +42,7 @@ func (s *Store) Claim(ctx context.Context, holder string) (*Claim, error) {
 						WHERE x.status IN ('pending', 'running') AND x.holder IS NOT NULL AND y.owner = d.owner),
 					r.queued_at, r.revision_id
 				LIMIT 1)
-			RETURNING revision_id, dataset_id, revision, attempt, restarts, spec, created_at`, holder, string(Embedded)).
+			RETURNING revision_id, dataset_id, revision, attempt, restarts, spec, created_at`, holder, string(Embedded), text(s.engine)).
 			Scan(&got.FlowID, &got.DatasetID, &got.Number, &got.Attempt, &got.Restarts, &spec, &created)
 		if noRows(err) {
 			return nil

@@ -46,8 +46,9 @@ const (
 
 // Store is the registry. It may be used from several goroutines.
 type Store struct {
-	db  *sqldb.DB
-	now func() time.Time
+	db     *sqldb.DB
+	now    func() time.Time
+	engine string
 
 	mu       sync.Mutex
 	watchers map[string]map[chan struct{}]struct{}
@@ -56,6 +57,9 @@ type Store struct {
 // Options are the store's settings; the zero value is right for the service.
 type Options struct {
 	Now func() time.Time // the clock of what is recorded; nil is [time.Now]
+	// EngineVersion is recorded with a revision whose flow is claimed: outputs are
+	// byte-identical for one version.
+	EngineVersion string
 }
 
 // Open brings the tables up to date and gives the store.
@@ -67,7 +71,7 @@ func Open(ctx context.Context, db *sqldb.DB, o Options) (*Store, error) {
 	if err := db.Migrate(ctx, "registry", files); err != nil {
 		return nil, err
 	}
-	s := &Store{db: db, now: o.Now, watchers: map[string]map[chan struct{}]struct{}{}}
+	s := &Store{db: db, now: o.Now, engine: o.EngineVersion, watchers: map[string]map[chan struct{}]struct{}{}}
 	if s.now == nil {
 		s.now = time.Now
 	}
