@@ -292,8 +292,10 @@ func (c *checker) noteKeys(out *stream.Batch, number int64) error {
 		switch {
 		case bad: // the cell has its own error
 		case k.primary && nulls == len(k.fields):
-			c.problems.add(Problem{Code: codePrimaryKey, Row: number, Column: c.column[k.fields[0]] + 1, Field: c.names(k.fields),
-				Message: fmt.Sprintf("the primary key (%s) has no value", c.names(k.fields))})
+			c.problems.add(Problem{
+				Code: codePrimaryKey, Row: number, Column: c.column[k.fields[0]] + 1, Field: c.names(k.fields),
+				Message: fmt.Sprintf("the primary key (%s) has no value", c.names(k.fields)),
+			})
 		case nulls == 0, k.primary:
 			if key == nil {
 				continue
