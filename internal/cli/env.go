@@ -116,6 +116,15 @@ func message(err error) string {
 	return err.Error()
 }
 
+// oneArg asks for exactly one argument, and shows how the command is used when
+// it gets another number.
+func oneArg(cmd *cobra.Command, args []string) error {
+	if len(args) == 1 {
+		return nil
+	}
+	return exit(exitUsage, fmt.Errorf("%s takes one argument, not %d\nusage: %s", cmd.Name(), len(args), cmd.UseLine()))
+}
+
 func rootCommand(env *Env) *cobra.Command {
 	root := &cobra.Command{
 		Use:           "specstore",

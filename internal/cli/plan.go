@@ -14,16 +14,20 @@ func planCommand(env *Env) *cobra.Command {
 	var revision, updateTime, createTime, allowed string
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "plan SPEC",
+		Use:   "plan PATH",
 		Short: "Print the pipelines that a Flow-Spec leads to",
-		Long: `Print the pipelines that a Flow-Spec leads to. SPEC is a file, YAML or JSON.
-Nothing is fetched, opened or run.
+		Long: `Print the pipelines that a Flow-Spec leads to. PATH is a file, YAML or
+JSON, or a folder as for run. Sources are neither fetched nor opened.
 
 PLANNER_LOCAL, PKGSTORE_BUCKET, S3_ENDPOINT_URL and AWS_* are honoured, as they
 matter for plans that an external datapackage-pipelines service runs.`,
-		Args: cobra.ExactArgs(1),
+		Args: oneArg,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			raw, err := readSpec(env.path(args[0]))
+			path, read := env.path(args[0]), readSpec
+			if isDir(path) {
+				read = localSpec
+			}
+			raw, err := read(path)
 			if err != nil {
 				return exit(exitUsage, err)
 			}

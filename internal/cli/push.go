@@ -43,7 +43,7 @@ itself and needs no token; else name it by --server and give a user token.
 Exit codes: 0 the flow succeeded, 1 it failed, 2 wrong usage or spec, 3 the server
 did not answer or refused.`,
 		Example: "  specstore push examples/elements",
-		Args:    cobra.ExactArgs(1),
+		Args:    oneArg,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			raw, err := localSpec(env.path(args[0]))
 			if err != nil {

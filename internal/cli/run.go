@@ -30,7 +30,7 @@ by an earlier run, and only when this one succeeds.
 
 Exit codes: 0 the flow succeeded, 1 it failed, 2 wrong usage or spec.`,
 		Example: "  specstore run examples/elements --out /tmp/elements",
-		Args:    cobra.ExactArgs(1),
+		Args:    oneArg,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if out == "" {
 				return exit(exitUsage, fmt.Errorf("run needs --out DIR"))

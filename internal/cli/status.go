@@ -71,7 +71,7 @@ func statusCommand(env *Env) *cobra.Command {
 
 Exit codes: 0 it succeeded or is open, 1 it failed, 3 the server did not answer or
 knows no such revision.`,
-		Args: cobra.ExactArgs(1),
+		Args: oneArg,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			parts := strings.Split(args[0], "/")
 			if len(parts) == 2 {

@@ -28,7 +28,7 @@ data file. Every row is read. Rows are counted as they stand in the file, the
 header being row 1.
 
 Exit codes: 0 valid, 1 not valid, 2 wrong usage or description.`,
-		Args: cobra.ExactArgs(1),
+		Args: oneArg,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			path := env.path(args[0])
 			descriptor, base, err := described(env, path, schema)
