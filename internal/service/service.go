@@ -26,9 +26,11 @@ import (
 	"github.com/datahq/specstore/internal/sqldb"
 )
 
-// Enqueuer adds a ticket for a worker in a transaction.
+// Enqueuer adds a ticket for a worker in a transaction, and wakes the workers when
+// that has committed.
 type Enqueuer interface {
 	Enqueue(ctx context.Context, tx sqldb.Tx) error
+	Wake(ctx context.Context)
 }
 
 // Parts are what a service is made of.
@@ -118,7 +120,12 @@ func (s *Service) Upload(ctx context.Context, token string, body []byte, idempot
 		}
 		return planned, nil
 	}
-	return s.Registry.CreateRevision(ctx, n)
+	r, err := s.Registry.CreateRevision(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	s.Jobs.Wake(ctx)
+	return r, nil
 }
 
 func metaText(raw map[string]any, key string) string {
@@ -267,7 +274,11 @@ func (s *Service) Retry(ctx context.Context, token, datasetID, which string) (bo
 	if err != nil {
 		return false, err
 	}
-	return s.Registry.Retry(ctx, r.ID, s.Jobs.Enqueue)
+	done, err := s.Registry.Retry(ctx, r.ID, s.Jobs.Enqueue)
+	if done {
+		s.Jobs.Wake(ctx)
+	}
+	return done, err
 }
 
 func (s *Service) managed(ctx context.Context, token, datasetID, which string) (*registry.Revision, error) {
