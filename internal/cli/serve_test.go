@@ -292,6 +292,97 @@ func TestRedacted(t *testing.T) {
 	}
 }
 
+// TestFindability: strangers read nothing of a private dataset, whatever lies under
+// it, until a push that publishes it has succeeded.
+func TestFindability(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	table(t, filepath.Join(dir, "big"), 10)
+	s := startServer(t, filepath.Join(dir, "data"))
+	push := func(findability string, want int) {
+		t.Helper()
+		if code, _, stderr := s.specstore("push", filepath.Join(dir, "big"), "--findability", findability); code != want {
+			t.Fatalf("%d, %s", code, stderr)
+		}
+	}
+	_, token, _ := s.specstore("token", "--owner", "local")
+	token = strings.TrimSpace(token)
+	get := func(u, token string) (int, []byte) {
+		req, err := http.NewRequestWithContext(t.Context(), "GET", u, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Auth-Token", token)
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		b, err := io.ReadAll(res.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res.StatusCode, b
+	}
+	push("private", 0)
+	addresses := []string{s.url + "/source/local/big/1", s.url + "/source/local/big/latest"}
+	var st struct {
+		Pipelines map[string]struct {
+			Stats struct {
+				DPP struct {
+					URL string `json:"out-datapackage-url"`
+				} `json:".dpp"`
+			} `json:"stats"`
+		} `json:"pipelines"`
+	}
+	if _, b := get(addresses[0], token); json.Unmarshal(b, &st) != nil || len(st.Pipelines) != 7 {
+		t.Fatalf("the owner's status is %.300s", b)
+	}
+	for _, p := range st.Pipelines {
+		addresses = append(addresses, p.Stats.DPP.URL)
+	}
+	var d struct {
+		Resources []struct {
+			Path string `json:"path"`
+		} `json:"resources"`
+	}
+	if _, b := get(s.url+"/pkgstore/local/big/1/datapackage.json", token); json.Unmarshal(b, &d) != nil || len(d.Resources) < 3 {
+		t.Fatalf("the owner's descriptor is %.300s", b)
+	}
+	for _, r := range d.Resources {
+		addresses = append(addresses, r.Path)
+	}
+	check := func(when string, strangers int) {
+		t.Helper()
+		for _, u := range addresses {
+			if code, _ := get(u, ""); code != strangers {
+				t.Errorf("%s: %s to a stranger: %d, want %d", when, u, code, strangers)
+			}
+			if code, _ := get(u, token); code != http.StatusOK {
+				t.Errorf("%s: %s to the owner: %d", when, u, code)
+			}
+		}
+	}
+	check("while private", http.StatusNotFound)
+	good, err := os.ReadFile(filepath.Join(dir, "big", "t.csv"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(b []byte) {
+		if err := os.WriteFile(filepath.Join(dir, "big", "t.csv"), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(append(bytes.Clone(good), "bad\n"...))
+	push("published", 1)
+	check("after a push that failed", http.StatusNotFound)
+	write(good)
+	push("published", 0)
+	check("when published", http.StatusOK)
+	push("private", 0)
+	check("when private again", http.StatusNotFound)
+}
+
 // TestCancelAndRetry: an owner ends a run and starts it again.
 func TestCancelAndRetry(t *testing.T) {
 	t.Parallel()

@@ -14,11 +14,19 @@ import (
 	"io"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/datahq/specstore/internal/engine"
 	"github.com/datahq/specstore/internal/errs"
 	"github.com/datahq/specstore/internal/objstore"
+)
+
+const (
+	descriptorFile = "datapackage.json"
+	// internalFolder is where a revision's own objects lie. No file's folder has
+	// this name: those are "data" and "archive".
+	internalFolder = "_"
 )
 
 // Store keeps the packages of all owners.
@@ -56,7 +64,7 @@ func (s *Store) Has(ctx context.Context, key string, size int64) bool {
 // DescriptorKey is the public key of a revision's descriptor. Which object stands
 // for it is what the registry recorded (see [Sink.Descriptor]).
 func DescriptorKey(datasetID string, revision int64) string {
-	return fmt.Sprintf("%s/%d/datapackage.json", datasetID, revision)
+	return fmt.Sprintf("%s/%d/%s", datasetID, revision, descriptorFile)
 }
 
 // put keeps a small object.
@@ -106,18 +114,18 @@ func (s *Sink) Put(ctx context.Context, f engine.File) (key, ref string, err err
 // PutDescriptor keeps the descriptor of a pipeline's package. That of the whole
 // package lies under its hash, so that attempts do not overwrite each other's.
 func (s *Sink) PutDescriptor(ctx context.Context, artifact string, body []byte) (string, error) {
+	folder := artifact
 	if artifact == "" {
 		sum := sha256.Sum256(body)
-		key := fmt.Sprintf("%s/%d/_/%s/datapackage.json", s.dataset, s.revision, hex.EncodeToString(sum[:]))
-		if err := s.store.put(ctx, key, body); err != nil {
-			return "", err
-		}
-		s.descriptor = key
-		return s.store.Address(DescriptorKey(s.dataset, s.revision)), nil
+		folder = hex.EncodeToString(sum[:])
 	}
-	key := fmt.Sprintf("%s/%d/_/%s/datapackage.json", s.dataset, s.revision, artifact)
+	key := fmt.Sprintf("%s/%d/%s/%s/%s", s.dataset, s.revision, internalFolder, folder, descriptorFile)
 	if err := s.store.put(ctx, key, body); err != nil {
 		return "", err
+	}
+	if artifact == "" {
+		s.descriptor = key
+		return s.store.Address(DescriptorKey(s.dataset, s.revision)), nil
 	}
 	return s.store.Address(key), nil
 }
@@ -130,12 +138,20 @@ func (s *Sink) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	return s.store.objects.Open(ctx, key)
 }
 
-// Parse parts a key into the dataset that it belongs to and the rest, whose first
-// part is an artifact or a revision.
-func Parse(key string) (datasetID, rest string, err error) {
-	parts := strings.SplitN(key, "/", 3)
-	if len(parts) < 3 {
-		return "", "", errs.New(errs.NotFound, "pkgstore.Parse", "there is no object %q", key)
+// Parse tells what a public key is of: a dataset, the revision that it lies under
+// ("latest" for a file, which revisions share), and whether it is the descriptor of
+// the whole package. What cannot be a key is [errs.NotFound].
+func Parse(key string) (datasetID, revision string, descriptor bool, err error) {
+	parts := strings.Split(key, "/")
+	if len(parts) < 4 || slices.Contains(parts, "") || slices.Contains(parts, "..") || slices.Contains(parts, ".") {
+		return "", "", false, errs.New(errs.NotFound, "pkgstore.Parse", "there is no object %q", key)
 	}
-	return parts[0] + "/" + parts[1], parts[2], nil
+	datasetID, revision = parts[0]+"/"+parts[1], parts[2]
+	if parts[3] == internalFolder {
+		return datasetID, revision, false, nil
+	}
+	if len(parts) == 4 && parts[3] == descriptorFile {
+		return datasetID, revision, true, nil
+	}
+	return datasetID, "latest", false, nil
 }

@@ -53,6 +53,8 @@ func (l *textLines) UnmarshalJSON(b []byte) error {
 // It does no I/O.
 type flow struct {
 	id         string
+	dataset    string
+	number     int64
 	runner     Runner
 	state      State
 	attempt    int64

@@ -93,7 +93,9 @@ type New struct {
 	OwnerID string
 	Owner   string // the owner's name, of which there is one for an ID; may be empty
 	Dataset string
-	// Findability is "published", "unlisted" or "private"; empty is private.
+	// Findability is "published", "unlisted" or "private"; empty is private. It is the
+	// whole dataset's: what it hides is hidden from now on, and what it shows is shown
+	// when the revision has succeeded, or at once where the dataset is new.
 	Findability    string
 	Spec           json.RawMessage
 	Runner         Runner
@@ -179,7 +181,11 @@ func (s *Store) CreateRevision(ctx context.Context, n New) (*Revision, error) {
 		if err := tx.QueryRow(ctx, `
 			INSERT INTO dataset (identifier, owner, spec, created_at, updated_at, scheduled_for, findability, last_revision)
 			VALUES ($1, $2, $3, $4, $4, $5, $6, 1)
-			ON CONFLICT (identifier) DO UPDATE SET spec = $3, updated_at = $4, scheduled_for = $5, findability = $6,
+			ON CONFLICT (identifier) DO UPDATE SET spec = $3, updated_at = $4, scheduled_for = $5,
+				findability = CASE
+					WHEN 'private' IN ($6, dataset.findability) THEN 'private'
+					WHEN 'unlisted' IN ($6, dataset.findability) THEN 'unlisted'
+					ELSE 'published' END,
 				deleted_at = NULL, last_revision = dataset.last_revision + 1
 			RETURNING last_revision, created_at`,
 			datasetID, n.OwnerID, string(n.Spec), at, sqldb.Micros(n.ScheduledFor), findability).Scan(&number, &created); err != nil {
@@ -195,10 +201,10 @@ func (s *Store) CreateRevision(ctx context.Context, n New) (*Revision, error) {
 		}
 		if _, err := tx.Exec(ctx, `
 			INSERT INTO dataset_revision (revision_id, dataset_id, revision, status, created_at, updated_at, queued_at, runner,
-				planner_version, idempotency_key, idempotency_hash, spec)
-			VALUES ($1, $2, $3, $4, $5, $5, $5, $6, $7, $8, $9, $10)`,
+				planner_version, idempotency_key, idempotency_hash, findability, spec)
+			VALUES ($1, $2, $3, $4, $5, $5, $5, $6, $7, $8, $9, $10, $11)`,
 			flowID, datasetID, number, Queued.Stored(), at, string(n.Runner), text(n.PlannerVersion),
-			text(n.IdempotencyKey), text(n.IdempotencyHash), string(n.Spec)); err != nil {
+			text(n.IdempotencyKey), text(n.IdempotencyHash), findability, string(n.Spec)); err != nil {
 			return err
 		}
 		f := &flow{id: flowID, attempt: 1, now: at}
@@ -393,8 +399,8 @@ func lock(ctx context.Context, tx sqldb.Tx, flowID string, now int64) (*flow, er
 	var started sql.NullInt64
 	err := tx.QueryRow(ctx, `
 		UPDATE dataset_revision SET attempt = attempt WHERE revision_id = $1
-		RETURNING status, runner, attempt, restarts, started_at, pipelines, descriptor_key`, flowID).
-		Scan(&state, &runner, &f.attempt, &f.restarts, &started, &folded, &descriptor)
+		RETURNING dataset_id, revision, status, runner, attempt, restarts, started_at, pipelines, descriptor_key`, flowID).
+		Scan(&f.dataset, &f.number, &state, &runner, &f.attempt, &f.restarts, &started, &folded, &descriptor)
 	if noRows(err) {
 		return nil, errs.New(errs.NotFound, "registry.lock", "no revision %q", flowID)
 	}
@@ -502,8 +508,34 @@ func (f *flow) save(ctx context.Context, tx sqldb.Tx) (changed bool, err error) 
 		f.id, folded, lines(failures), lines(logs), text(string(stats)), f.now); err != nil {
 		return false, err
 	}
-	_, err = tx.Exec(ctx, `DELETE FROM pipelines WHERE flow_id = $1`, f.id)
+	if _, err := tx.Exec(ctx, `DELETE FROM pipelines WHERE flow_id = $1`, f.id); err != nil {
+		return false, err
+	}
+	if state == Succeeded {
+		err = f.loosen(ctx, tx)
+	}
 	return true, err
+}
+
+// loosen shows a dataset to as many as the revision that succeeded and all that were
+// accepted after it want. What a revision takes away is taken when it is accepted;
+// what it gives is given here, so that a push that fails shows nobody anything.
+func (f *flow) loosen(ctx context.Context, tx sqldb.Tx) error {
+	// The dataset's row is locked: no revision is accepted in between.
+	_, err := tx.Exec(ctx, `UPDATE dataset SET updated_at = updated_at WHERE identifier = $1`, f.dataset)
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, `
+		UPDATE dataset SET findability = (
+			SELECT CASE
+				WHEN COUNT(CASE r.findability WHEN 'published' THEN NULL ELSE 1 END) = 0 THEN 'published'
+				WHEN COUNT(CASE r.findability WHEN 'published' THEN NULL WHEN 'unlisted' THEN NULL ELSE 1 END) = 0
+					AND dataset.findability = 'private' THEN 'unlisted'
+				ELSE dataset.findability END
+			FROM dataset_revision r WHERE r.dataset_id = dataset.identifier AND r.revision >= $2)
+		WHERE identifier = $1 AND findability <> 'published'`, f.dataset, f.number)
+	return err
 }
 
 // writeEvents numbers the events of a flow under its row lock and adds them.

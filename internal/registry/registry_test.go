@@ -212,6 +212,48 @@ func TestCreate(t *testing.T) {
 }
 
 // A refusal, wherever it comes from, leaves nothing behind and uses no number.
+// A dataset hides at once what a push wants hidden, and shows more only when the push
+// has succeeded and nothing that was accepted later wants less.
+func TestFindability(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ name, steps, want string }{
+		{"a new dataset", "+published", "published"},
+		{"hidden at once", "+published +private", "private"},
+		{"hidden a little", "+published +unlisted", "unlisted"},
+		{"not shown before success", "+private +published", "private"},
+		{"not shown by a failure", "+private +published 2:failed", "private"},
+		{"shown by success", "+private +published 2:success", "published"},
+		{"shown a little", "+private +unlisted 2:success", "unlisted"},
+		{"an early push succeeds late", "+private +published +private 2:success", "private"},
+		{"an early push succeeds last", "+private +published +published 3:success 1:success", "published"},
+		{"a later push that fails wants it too", "+private +published +published 3:failed 2:success", "published"},
+		{"a later push wants less", "+private +published +unlisted 2:success", "unlisted"},
+		{"the first success of a hidden one", "+private 1:success", "private"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			f := open(t)
+			for step := range strings.FieldsSeq(c.steps) {
+				if findability, ok := strings.CutPrefix(step, "+"); ok {
+					n := push("me/data", registry.External)
+					n.Findability = findability
+					if _, err := f.CreateRevision(t.Context(), n); err != nil {
+						t.Fatal(err)
+					}
+					continue
+				}
+				number, outcome, _ := strings.Cut(step, ":")
+				for _, p := range f.flow("me/data/" + number).Pipelines {
+					f.apply(registry.Event{Pipeline: p.ID, Kind: registry.KindFinish, Success: outcome == "success", Errors: []string{"x"}})
+				}
+			}
+			if got := f.flow("me/data/1").Findability; got != c.want {
+				t.Errorf("%s: %s, want %s", c.steps, got, c.want)
+			}
+		})
+	}
+}
+
 func TestRefused(t *testing.T) {
 	t.Parallel()
 	f := open(t)

@@ -212,20 +212,18 @@ func redacted(r *registry.Revision) *registry.Revision {
 }
 
 // PackageFile finds the object behind a public key of the package store, for
-// whoever may see it. Descriptors of revisions are those that the registry names.
+// whoever may see it. What lies under a revision is shown with that revision, and
+// its descriptor is the one that the registry names; files, which revisions share,
+// are shown with the latest.
 func (s *Service) PackageFile(ctx context.Context, token, key string) (object string, err error) {
-	datasetID, rest, err := pkgstore.Parse(key)
+	datasetID, which, descriptor, err := pkgstore.Parse(key)
 	if err != nil {
 		return "", err
 	}
-	notFound := errs.New(errs.NotFound, "service.PackageFile", "there is no object %q", key)
-	first, name, _ := strings.Cut(rest, "/")
-	which, descriptor := "latest", name == "datapackage.json"
-	if descriptor {
-		if which = first; which == "latest" {
-			which = "successful"
-		}
+	if descriptor && which == "latest" {
+		which = "successful"
 	}
+	notFound := errs.New(errs.NotFound, "service.PackageFile", "there is no object %q", key)
 	r, err := s.Registry.Revision(ctx, datasetID, which)
 	if errs.Is(err, errs.NotFound) || errs.Is(err, errs.Invalid) || err == nil && !s.mayRead(ctx, token, r) {
 		return "", notFound

@@ -62,6 +62,7 @@ CREATE TABLE new_dataset_revision (
 	descriptor_key TEXT,
 	idempotency_key TEXT,
 	idempotency_hash TEXT,
+	findability TEXT,
 	spec TEXT
 );
 INSERT INTO new_dataset_revision (revision_id, dataset_id, revision, status, errors, stats, logs, pipelines,
