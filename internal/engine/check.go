@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -89,7 +90,7 @@ func (c *checker) header(labels []string) {
 		if label == "" {
 			c.problems.add(Problem{Code: codeBlankLabel, Column: i + 1, Message: fmt.Sprintf("the header of column %d is blank", i+1)})
 		} else if n := seen[label]; n > 0 {
-			c.problems.add(Problem{Code: codeDuplicateLabel, Harmless: true, Column: i + 1, Field: label, Message: fmt.Sprintf("the header %q of column %d was used before", label, i+1)})
+			c.problems.add(Problem{Code: codeDuplicateLabel, Harmless: true, Column: i + 1, Field: cut(label), Message: fmt.Sprintf("the header %q of column %d was used before", cut(label), i+1)})
 			name = label + "_" + strconv.Itoa(n)
 		}
 		seen[label]++
@@ -381,15 +382,27 @@ func (c *checker) finish(ctx context.Context) error {
 	return nil
 }
 
-// parseSchema reads a resource's schema.
+// parseSchema reads a resource's schema. What its dialect writes for a cell without
+// a value is one more of the schema's missing values.
 func parseSchema(descriptor map[string]any) (*tableschema.Schema, error) {
 	schema, ok := descriptor["schema"].(map[string]any)
 	if !ok {
 		return nil, errs.New(errs.Invalid, "engine.parseSchema", "the resource's schema must be an object")
 	}
+	dialect, _ := descriptor["dialect"].(map[string]any)
+	if null, _ := dialect["nullSequence"].(string); null != "" {
+		values, list := schema["missingValues"].([]any)
+		if schema["missingValues"] == nil {
+			values, list = []any{""}, true
+		}
+		if list {
+			schema = maps.Clone(schema)
+			schema["missingValues"] = append(slices.Clip(values), null)
+		}
+	}
 	s, err := tableschema.Parse(schema)
 	if err != nil {
-		return nil, fmt.Errorf("schema: %w", err)
+		return nil, errs.Wrap(err, errs.Invalid, "engine.parseSchema", "schema%s", errs.Detail(err))
 	}
 	return s, nil
 }

@@ -182,6 +182,9 @@ func Execute(ctx context.Context, flow Flow) (*Outcome, error) {
 	if flow.Progress == nil {
 		flow.Progress = NewProgress()
 	}
+	if len(flow.Pipelines) == 0 {
+		return nil, errs.New(errs.Invalid, "engine.Execute", "the flow has no pipelines")
+	}
 	r := &run{Flow: flow, byID: map[string]*node{}}
 	defer r.close()
 	if err := r.compile(ctx); err != nil {

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/datahq/specstore/internal/datapackage"
+	"github.com/datahq/specstore/internal/errs"
 	"github.com/datahq/specstore/internal/format/csv"
 	"github.com/datahq/specstore/internal/processor"
 )
@@ -90,6 +91,9 @@ func (r *run) publish(ctx context.Context, n *node, files []made) (*Result, erro
 	for _, f := range files {
 		path, _ := f.descriptor["path"].(string)
 		name, _ := f.descriptor["name"].(string)
+		if err := checkPath(path); err != nil {
+			return nil, err
+		}
 		file := File{
 			Artifact: n.artifact, Path: path, SHA256: f.spool.sum(), Bytes: f.spool.bytes,
 			ContentType: contentType(path, n.pkg.Dump.ContentType), Local: f.spool.file.Name(),
@@ -112,6 +116,15 @@ func (r *run) publish(ctx context.Context, n *node, files []made) (*Result, erro
 	}
 	descriptor["resources"] = list
 	return result, r.seal(ctx, n, n.artifact, descriptor, result, total, rows)
+}
+
+// checkPath refuses what would lie outside a package, wherever that is unpacked.
+// A step may give a file any path.
+func checkPath(path string) error {
+	if !datapackage.SafePath(path) {
+		return errs.New(errs.Invalid, "engine.checkPath", "the path %q must be relative and inside the package", cut(path))
+	}
+	return nil
 }
 
 func add(sum *int64, n int64) *int64 {
@@ -178,7 +191,7 @@ func (r *run) join(ctx context.Context, n *node) (*Result, error) {
 	for _, id := range n.pkg.Joined {
 		from := r.byID[id]
 		if from == nil || from.result == nil {
-			return nil, fmt.Errorf("engine.join: pipeline %q has no package", id)
+			return nil, errs.New(errs.Invalid, "engine.join", "the pipeline %q has no package", id)
 		}
 		added, _ := from.result.Descriptor["views"].([]any)
 		for _, v := range added {

@@ -86,13 +86,15 @@ func (r *run) collect() error {
 	return nil
 }
 
-// link links the tables that are read by their foreign keys. Of several readings
-// of one resource the first stands for it.
+// link links the tables by their foreign keys, and has those read that one which
+// is read refers to, also where all that is made of them is there already. Of
+// several readings of one resource the first stands for it.
 func (r *run) link() {
 	var names []string
 	schemas := map[string]*tableschema.Schema{}
+	tables := map[string]*table{}
 	for _, t := range r.tables() {
-		if _, ok := schemas[t.name()]; ok || !t.source.wanted {
+		if _, ok := schemas[t.name()]; ok {
 			continue
 		}
 		schema, err := parseSchema(t.resource.Added)
@@ -100,9 +102,24 @@ func (r *run) link() {
 			schema = nil // the table says so itself when it is read
 		}
 		names = append(names, t.name())
-		schemas[t.name()], t.schema = schema, schema
+		schemas[t.name()], tables[t.name()], t.schema = schema, t, schema
 	}
-	r.references = newReferences(r.Temp, names, schemas)
+	var read []string
+	for _, name := range names {
+		if tables[name].source.wanted {
+			read = append(read, name)
+		}
+	}
+	for _, name := range read {
+		if tables[name].refers() {
+			for _, key := range schemas[name].ForeignKeys {
+				if to := tables[key.Resource]; to != nil {
+					to.source.wanted = true
+				}
+			}
+		}
+	}
+	r.references = newReferences(r.Temp, read, schemas)
 }
 
 func (r *run) tables() []*table {
@@ -123,11 +140,11 @@ func (r *run) finishReferences(ctx context.Context) error {
 		if !t.refers() || !t.source.wanted {
 			continue
 		}
-		if t.checker != nil && t.source.err == nil {
+		if t.whole {
 			err := r.references.check(ctx, t.name(), t.problems, func(name string) string {
 				for _, other := range r.tables() {
-					if other.name() == name && other.checker == nil {
-						return fmt.Sprintf("the table %q cannot be read", name)
+					if other.name() == name && !other.whole {
+						return fmt.Sprintf("the table %q cannot be read to its end", name)
 					}
 				}
 				return ""
@@ -274,7 +291,7 @@ func (r *run) fill(ctx context.Context, s *source) (err error) {
 	if err != nil {
 		return err
 	}
-	in := &counted{ctx: ctx, r: body, note: func(n int64) {
+	in := &counted{r: &bound{ctx, body}, note: func(n int64) {
 		r.Progress.set(s.nodes(), Count{Rows: s.rows(), Bytes: n, TotalBytes: s.info.Size})
 	}}
 	tee := io.TeeReader(in, s.spool)
@@ -307,18 +324,27 @@ func (s *source) rows() int64 {
 	return rows
 }
 
-// counted reads until its context ends and tells how far it has come.
+// bound reads until its context ends.
+type bound struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (b *bound) Read(p []byte) (int, error) {
+	if b.ctx.Err() != nil {
+		return 0, context.Cause(b.ctx)
+	}
+	return b.r.Read(p)
+}
+
+// counted tells how far a source was read, and who reads on that it broke off.
 type counted struct {
-	ctx      context.Context
 	r        io.Reader
 	n, noted int64
 	note     func(int64)
 }
 
 func (c *counted) Read(p []byte) (int, error) {
-	if c.ctx.Err() != nil {
-		return 0, context.Cause(c.ctx)
-	}
 	n, err := c.r.Read(p)
 	c.n += int64(n)
 	if c.n-c.noted > 1<<20 || err != nil {

@@ -35,6 +35,7 @@ type table struct {
 	labels   []string
 	encoding string
 	rows     atomic.Int64
+	whole    bool // it was read to its end
 }
 
 // output is one form that a table is published in.
@@ -85,9 +86,9 @@ func readerOptions(descriptor map[string]any, sourceFormat string) (csv.Options,
 			dialect[to] = v
 		}
 	}
-	skip, err := wholeNumber(descriptor["skip_rows"])
+	skip, err := wholeNumber("skip_rows", descriptor["skip_rows"])
 	if err != nil {
-		return o, fmt.Errorf("skip_rows: %w", err)
+		return o, err
 	}
 	if len(dialect) == 0 && skip == 0 {
 		if sourceFormat == "tsv" {
@@ -105,13 +106,13 @@ func readerOptions(descriptor map[string]any, sourceFormat string) (csv.Options,
 	return o, nil
 }
 
-func wholeNumber(v any) (int, error) {
+func wholeNumber(key string, v any) (int, error) {
 	if v == nil {
 		return 0, nil
 	}
 	n, err := strconv.Atoi(fmt.Sprint(v))
 	if err != nil || n < 0 {
-		return 0, errs.New(errs.Invalid, "engine", "must be a whole number")
+		return 0, errs.New(errs.Invalid, "engine.readerOptions", "%s must be a whole number, from 0", key)
 	}
 	return n, nil
 }
@@ -161,10 +162,11 @@ func (r *run) readTable(ctx context.Context, t *table, from io.Reader) error {
 	if err := r.pump(ctx, t, from, options); err != nil {
 		if e, ok := errors.AsType[*csv.Error](err); ok {
 			t.problems.add(Problem{Code: e.Code, Row: e.Row, Message: e.Message})
-			return nil
+			return t.checker.finish(ctx)
 		}
 		return err
 	}
+	t.whole = true
 	return t.checker.finish(ctx)
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/datahq/specstore/internal/datapackage"
+	"github.com/datahq/specstore/internal/errs"
 )
 
 // entryTime is the time of every entry: the first that ZIP knows, so that the
@@ -51,7 +52,7 @@ func (r *run) zip(ctx context.Context, n *node) (*Result, error) {
 			d["bytes"] = size
 			delete(d, "rowcount")
 		}
-		err = addEntry(w, fmt.Sprint(d["path"]), body)
+		err = addEntry(w, fmt.Sprint(d["path"]), &bound{ctx, body})
 		body.Close()
 		if err != nil {
 			return nil, err
@@ -89,6 +90,9 @@ func (r *run) zip(ctx context.Context, n *node) (*Result, error) {
 }
 
 func addEntry(w *zip.Writer, path string, body io.Reader) error {
+	if err := checkPath(path); err != nil {
+		return err
+	}
 	e, err := w.CreateHeader(&zip.FileHeader{Name: path, Method: zip.Deflate, Modified: entryTime})
 	if err != nil {
 		return err
@@ -102,14 +106,15 @@ func addEntry(w *zip.Writer, path string, body io.Reader) error {
 func (r *run) content(ctx context.Context, n *node, pipeline, name, url string, text []byte) (body io.ReadCloser, path string, size int64, err error) {
 	switch {
 	case pipeline != "":
-		by := r.byID[pipeline]
-		for _, o := range by.result.Outputs {
-			if o.Resource == name {
-				body, err = r.Sink.Open(ctx, o.Key)
-				return body, o.Path, o.Bytes, err
+		if by := r.byID[pipeline]; by != nil && by.result != nil {
+			for _, o := range by.result.Outputs {
+				if o.Resource == name {
+					body, err = r.Sink.Open(ctx, o.Key)
+					return body, o.Path, o.Bytes, err
+				}
 			}
 		}
-		return nil, "", 0, fmt.Errorf("engine.zip: pipeline %s made no file %q", pipeline, name)
+		return nil, "", 0, errs.New(errs.Invalid, "engine.zip", "the pipeline %s made no file %q", pipeline, name)
 	case url != "":
 		s := r.source(url)
 		if s.err != nil {

@@ -26,7 +26,7 @@ type Dialect struct {
 	CommentRows      []int  // numbers of rows that are dropped, ascending
 	CommentChar      string // rows that begin with it are dropped; empty: none
 	SkipRows         int    // rows dropped before the header
-	NullSequence     string // a cell of just this text has no value; empty: none
+	NullSequence     string // stands for no value, as a missing value of the schema does: readers give it as it is
 }
 
 // Default is the dialect of a file that declares one without saying anything.
@@ -60,11 +60,15 @@ func ParseDialect(v map[string]any) (Dialect, []Problem) {
 	if strings.ContainsAny(d.Delimiter, "\r\n") {
 		p.problem("delimiter", "must not be a line end")
 	}
-	if len(d.QuoteChar) > 1 || len(d.EscapeChar) > 1 {
-		p.problem("quoteChar", "quote and escape characters other than ASCII are not supported")
-	}
-	if d.QuoteChar != "" && d.QuoteChar == d.Delimiter {
-		p.problem("quoteChar", "must differ from the delimiter")
+	for _, c := range []struct{ key, value string }{{"quoteChar", d.QuoteChar}, {"escapeChar", d.EscapeChar}} {
+		switch {
+		case len(c.value) > 1:
+			p.problem(c.key, "must be one ASCII character")
+		case c.value == "\r" || c.value == "\n":
+			p.problem(c.key, "must not be a line end")
+		case c.value != "" && strings.HasPrefix(d.Delimiter, c.value):
+			p.problem(c.key, "must differ from the delimiter")
+		}
 	}
 	if strings.Trim(d.LineTerminator, "\r\n") != "" {
 		p.problem("lineTerminator", "only CR, LF and CR LF end a row")

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/text/encoding/htmlindex"
 	"golang.org/x/text/encoding/ianaindex"
 	"golang.org/x/text/encoding/unicode"
+	"golang.org/x/text/encoding/unicode/utf32"
 	"golang.org/x/text/transform"
 )
 
@@ -39,7 +40,9 @@ type Text struct {
 	single  encoding.Encoding // what the bytes are if they are not UTF-8; nil: nothing
 	chosen  io.Reader         // decoder, once another encoding than UTF-8 is chosen
 	decided bool              // UTF-8 it is
+	buf     []byte            // where pending lies
 	pending []byte            // read, not yet given out
+	owed    int               // bytes of pending that end a character whose first were given out
 	offset  int64
 	err     error
 }
@@ -62,6 +65,10 @@ func NewText(r io.Reader, label string) (*Text, error) {
 		t.pending, t.offset = head[3:], 3
 		t.decided = true
 		return t, nil
+	case bytes.HasPrefix(head, []byte("\xFF\xFE\x00\x00")), bytes.HasPrefix(head, []byte("\x00\x00\xFE\xFF")):
+		t.label = "utf-32"
+		t.decode(utf32.UTF32(utf32.LittleEndian, utf32.UseBOM), head)
+		return t, nil
 	case bytes.HasPrefix(head, []byte("\xFF\xFE")), bytes.HasPrefix(head, []byte("\xFE\xFF")):
 		t.label = "utf-16"
 		t.decode(unicode.UTF16(unicode.LittleEndian, unicode.UseBOM), head)
@@ -75,6 +82,14 @@ func NewText(r io.Reader, label string) (*Text, error) {
 	case "utf-8", "utf-8-sig":
 		return t, nil
 	case "ascii", "us-ascii":
+		return t, nil
+	case "utf-32", "utf-32le", "utf-32be":
+		order := utf32.LittleEndian
+		if name == "utf-32be" {
+			order = utf32.BigEndian
+		}
+		t.label = name
+		t.decode(utf32.UTF32(order, utf32.IgnoreBOM), head)
 		return t, nil
 	}
 	e, err := htmlindex.Get(name)
@@ -114,7 +129,30 @@ func canonicalName(label string) string {
 }
 
 func (t *Text) decode(e encoding.Encoding, head []byte) {
-	t.chosen = transform.NewReader(io.MultiReader(bytes.NewReader(head), t.r), e.NewDecoder())
+	t.chosen = decoded(io.MultiReader(bytes.NewReader(head), t.r), e, t.label)
+}
+
+func decoded(r io.Reader, e encoding.Encoding, label string) io.Reader {
+	return transform.NewReader(r, &strict{e.NewDecoder(), label, strings.HasPrefix(label, "utf-") || label == "gb18030"})
+}
+
+// strict ends a decoder where it puts U+FFFD in the place of bytes that it does
+// not know. Only the encodings of Unicode have that character themselves.
+type strict struct {
+	*encoding.Decoder
+	label   string
+	unicode bool
+}
+
+// Transform decodes as the decoder does (see [transform.Transformer]).
+func (s *strict) Transform(dst, src []byte, atEOF bool) (nDst, nSrc int, err error) {
+	nDst, nSrc, err = s.Decoder.Transform(dst, src, atEOF)
+	if !s.unicode {
+		if i := bytes.Index(dst[:nDst], []byte("\uFFFD")); i >= 0 {
+			return i, nSrc, &EncodingError{-1, fmt.Sprintf("the file holds bytes that are not %s; declare the file's `encoding`", s.label)}
+		}
+	}
+	return nDst, nSrc, err
 }
 
 // Encoding is the one that the bytes were read in so far.
@@ -129,6 +167,12 @@ func (t *Text) Read(p []byte) (int, error) {
 		if t.chosen != nil {
 			return t.chosen.Read(p)
 		}
+		if t.owed > 0 || len(p) == 0 {
+			n := copy(p, t.pending[:t.owed])
+			t.give(n)
+			t.owed -= n
+			return n, nil
+		}
 		if len(t.pending) > 0 {
 			n := copy(p, t.pending)
 			valid, err := t.check(p[:n], len(t.pending) > n || t.err == nil)
@@ -138,12 +182,23 @@ func (t *Text) Read(p []byte) (int, error) {
 				}
 				continue
 			}
-			t.pending = t.pending[valid:]
-			t.offset += int64(valid)
 			if valid > 0 || err != nil {
+				t.give(valid)
 				return valid, err
 			}
-			// An unfinished character fills the rest: more bytes are needed.
+			// The character at the beginning is longer than p, or unfinished.
+			if utf8.FullRune(t.pending) {
+				r, size := utf8.DecodeRune(t.pending)
+				if r == utf8.RuneError && size == 1 {
+					return 0, t.invalid(t.offset)
+				}
+				t.owed = size - n
+				t.give(n)
+				return n, nil
+			}
+			if t.err != nil {
+				return 0, t.invalid(t.offset)
+			}
 		}
 		if t.err != nil {
 			return 0, t.err
@@ -152,13 +207,26 @@ func (t *Text) Read(p []byte) (int, error) {
 	}
 }
 
+// give drops what was given out from what is pending.
+func (t *Text) give(n int) {
+	t.pending = t.pending[n:]
+	t.offset += int64(n)
+}
+
 // fill reads more behind what is pending.
 func (t *Text) fill(want int) {
+	const chunk = 64 << 10
 	have := len(t.pending)
-	buf := make([]byte, have+max(want, 64<<10))
-	copy(buf, t.pending)
-	n, err := t.r.Read(buf[have:])
-	t.pending, t.err = buf[:have+n], err
+	if cap(t.pending)-have < min(want, chunk) {
+		buf := t.buf
+		if len(buf) < have+max(want, chunk) {
+			buf = make([]byte, have+max(want, chunk))
+		}
+		copy(buf, t.pending)
+		t.buf, t.pending = buf, buf[:have]
+	}
+	n, err := t.r.Read(t.pending[have:cap(t.pending)])
+	t.pending, t.err = t.pending[:have+n], err
 }
 
 var errUndecided = fmt.Errorf("format: the encoding is not decided yet")
@@ -226,7 +294,7 @@ func (t *Text) decide() error {
 	if t.err == nil {
 		rest = io.MultiReader(rest, t.r)
 	}
-	t.chosen = transform.NewReader(rest, t.single.NewDecoder())
+	t.chosen = decoded(rest, t.single, t.label)
 	return nil
 }
 

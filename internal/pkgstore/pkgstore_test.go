@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -79,19 +80,90 @@ func TestFilesLieUnderTheirContent(t *testing.T) {
 	}
 }
 
+// TestTheSameFileAtTheSameTime: whoever reads meanwhile gets the whole file or none.
 func TestTheSameFileAtTheSameTime(t *testing.T) {
 	t.Parallel()
 	s := store(t)
+	content := strings.Repeat("id\n", 100_000)
+	want := file(t, "a", "data/a.csv", content)
+	key := "me/a/a/data/" + want.SHA256 + "/a.csv"
 	var wg sync.WaitGroup
 	for revision := range int64(20) {
-		f := file(t, "a", "data/a.csv", "id\n1\n")
+		f := file(t, "a", "data/a.csv", content)
 		wg.Go(func() {
-			if _, _, err := s.Sink("me/a", revision).Put(t.Context(), f); err != nil {
+			if got, _, err := s.Sink("me/a", revision).Put(t.Context(), f); err != nil || got != key {
+				t.Errorf("%q, %v", got, err)
+			}
+		})
+		wg.Go(func() {
+			o, err := s.Open(t.Context(), key)
+			if errs.Is(err, errs.NotFound) {
+				return
+			}
+			if err != nil {
 				t.Error(err)
+				return
+			}
+			defer o.Close()
+			if b, err := io.ReadAll(o); err != nil || string(b) != content {
+				t.Errorf("%d bytes, %v", len(b), err)
 			}
 		})
 	}
 	wg.Wait()
+	if got := read(t, s, key); got != content {
+		t.Errorf("%d bytes stay", len(got))
+	}
+}
+
+// TestPutThatFails: what could not be kept whole is not there, and what is there
+// already stays as it is.
+func TestPutThatFails(t *testing.T) {
+	t.Parallel()
+	s := store(t)
+	gone := file(t, "a", "data/a.csv", "id\n")
+	if err := os.Remove(gone.Local); err != nil {
+		t.Fatal(err)
+	}
+	sink := s.Sink("me/a", 1)
+	if _, _, err := sink.Put(t.Context(), gone); err == nil {
+		t.Error("a file that is gone was kept")
+	}
+	if _, err := s.Open(t.Context(), "me/a/a/data/"+gone.SHA256+"/a.csv"); !errs.Is(err, errs.NotFound) {
+		t.Errorf("it is there: %v", err)
+	}
+	key, _, err := sink.Put(t.Context(), file(t, "a", "data/a.csv", "id\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, _, err := sink.Put(t.Context(), gone); err != nil || again != key || read(t, s, key) != "id\n" {
+		t.Errorf("what is there was asked for again: %q, %v", again, err)
+	}
+	for _, name := range []string{"data/..", "data/a\\b.csv", "data/a\nb.csv", "data/" + strings.Repeat("x", 300)} {
+		if key, _, err := sink.Put(t.Context(), file(t, "a", name, "x")); !errs.Is(err, errs.Invalid) {
+			t.Errorf("%q: %q, %v", name, key, err)
+		}
+	}
+	// The folders of a path are no part of the key.
+	if key, _, err := sink.Put(t.Context(), file(t, "a", "../../other/b/c.csv", "x")); err != nil || !strings.HasPrefix(key, "me/a/a/data/") {
+		t.Errorf("%q, %v", key, err)
+	}
+}
+
+func TestAddresses(t *testing.T) {
+	t.Parallel()
+	s := store(t)
+	for key, want := range map[string]string{
+		"me/a/1/datapackage.json":   "https://host/pkgstore/me/a/1/datapackage.json",
+		"me/ä b/c?d#e/data/0f/f%.g": "https://host/pkgstore/me/%C3%A4%20b/c%3Fd%23e/data/0f/f%25.g",
+	} {
+		if got := s.Address(key); got != want {
+			t.Errorf("%s: %s, want %s", key, got, want)
+		}
+	}
+	if _, err := s.Sink("me/a", 1).Open(t.Context(), "me/a/none"); !errs.Is(err, errs.NotFound) {
+		t.Errorf("what is not there: %v", err)
+	}
 }
 
 func TestDescriptors(t *testing.T) {

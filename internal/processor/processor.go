@@ -9,7 +9,6 @@
 package processor
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -55,8 +54,6 @@ type Resource struct {
 	Streaming bool
 	// Text is the content itself where the descriptor held it.
 	Text []byte
-	// Steps are the owner's own processors, run over the rows in this order.
-	Steps []plan.Step
 }
 
 // Report is a validation report over tables.
@@ -80,13 +77,13 @@ type Dump struct {
 	ContentType string
 }
 
-// A Processor changes the package that reaches it. Its failure is Invalid: the
+// A processor changes the package that reaches it. Its failure is Invalid: the
 // step's parameters are wrong or the package does not suit it.
-type Processor func(p *Package, parameters map[string]any) error
+type processor func(p *Package, parameters map[string]any) error
 
-// Table gives the processors by the name that a step runs them by.
-func Table() map[string]Processor {
-	return map[string]Processor{
+// processors gives them by the name that a step runs them by.
+func processors() map[string]processor {
+	return map[string]processor{
 		"add_metadata":                      addMetadata,
 		"add_resource":                      addResource,
 		"stream_remote_resources":           streamRemoteResources,
@@ -110,24 +107,18 @@ func Table() map[string]Processor {
 // Compile walks the steps of a pipeline. It fails with Invalid on a step that
 // the engine does not have or whose parameters are wrong.
 func Compile(steps []plan.Step) (*Package, error) {
-	table := Table()
+	known := processors()
 	p := &Package{Descriptor: map[string]any{}}
 	for i, step := range steps {
-		run, ok := table[step.Run]
+		run, ok := known[step.Run]
 		if !ok {
 			return nil, errs.New(errs.Invalid, "processor.Compile", "step %d: there is no processor %q", i+1, step.Run)
 		}
 		if err := run(p, step.Parameters); err != nil {
-			return nil, fmt.Errorf("step %d, %s: %w", i+1, step.Run, err)
+			return nil, errs.Wrap(err, errs.Invalid, "processor.Compile", "step %d, %s: %s", i+1, step.Run, errs.Detail(err))
 		}
 	}
 	return p, nil
-}
-
-// Has reports whether the engine has the processor.
-func Has(name string) bool {
-	_, ok := Table()[name]
-	return ok
 }
 
 func ignore(*Package, map[string]any) error { return nil }

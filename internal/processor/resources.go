@@ -3,6 +3,7 @@ package processor
 import (
 	"encoding/json"
 	"maps"
+	"math"
 	"strings"
 )
 
@@ -17,10 +18,17 @@ func addResource(p *Package, parameters map[string]any) error {
 	if err != nil {
 		return err
 	}
-	p.Resources = append(p.Resources, &Resource{
-		Name: name, URL: url,
-		Descriptor: without(parameters, "url"), Added: without(parameters, "url"),
-	})
+	added := without(parameters, "url")
+	// The plan takes all behind the last dot of an address for the extension. The
+	// query in it is no format, and may hold a secret that must not be published.
+	for _, key := range []string{"format", "path"} {
+		if v, ok := added[key].(string); ok {
+			if i := strings.IndexAny(v, "?#"); i >= 0 {
+				added[key] = v[:i]
+			}
+		}
+	}
+	p.Resources = append(p.Resources, &Resource{Name: name, URL: url, Descriptor: clone(added), Added: added})
 	return nil
 }
 
@@ -102,17 +110,17 @@ func validateResource(p *Package, _ map[string]any) error {
 
 // limit reads the parameter of that name as a number of rows.
 func limit(parameters map[string]any) (int, error) {
+	n := int64(0)
 	switch v := parameters["limit"].(type) {
 	case int:
-		return v, nil
-	case float64:
-		return int(v), nil
+		n = int64(v)
 	case json.Number:
-		if n, err := v.Int64(); err == nil && n > 0 {
-			return int(n), nil
-		}
+		n, _ = v.Int64()
 	}
-	return 0, invalid("parameter %q must be a number of rows", "limit")
+	if n < 1 || n > math.MaxInt32 {
+		return 0, invalid("parameter %q must be a number of rows, from 1", "limit")
+	}
+	return int(n), nil
 }
 
 // loadPreview cuts the tables after a number of rows.

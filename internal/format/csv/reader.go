@@ -137,8 +137,17 @@ func (r *Reader) Dialect() format.Dialect { return r.dialect }
 func (r *Reader) Notes() []string { return r.text.Notes() }
 
 // Header gives the labels of the columns, white space round them cut. It is nil
-// where the dialect says that there is no header. An empty file gives io.EOF.
+// where the dialect says that there is no header. A file without any row gives
+// io.EOF, one that ends before the header an [Error].
 func (r *Reader) Header() ([]string, error) {
+	labels, err := r.header()
+	if err == io.EOF && r.row > 0 {
+		err = &Error{Code: "source-error", Message: fmt.Sprintf("the file ends after row %d, before the row that its dialect takes for the first", r.row)}
+	}
+	return labels, err
+}
+
+func (r *Reader) header() ([]string, error) {
 	r.headerDone = true
 	b := r.pool.Get()
 	for range r.dialect.SkipRows {
@@ -191,7 +200,8 @@ func (r *Reader) Header() ([]string, error) {
 
 // Next gives the next rows. Rows are numbered as they stand in the file, the
 // header and rows that are dropped included. A row that is an empty line has one
-// empty cell. The end is io.EOF; the caller releases the batch.
+// empty cell. Rows before one that cannot be read are given first, its [Error]
+// by the next call. The end is io.EOF; the caller releases the batch.
 func (r *Reader) Next() (*stream.Batch, error) {
 	if !r.headerDone {
 		if _, err := r.Header(); err != nil {
@@ -205,8 +215,8 @@ func (r *Reader) Next() (*stream.Batch, error) {
 	}
 	for !b.Full() {
 		err := r.nextRow(b)
-		if err == io.EOF && b.Rows() > 0 {
-			return b, nil
+		if err != nil && b.Rows() > 0 {
+			return b, nil // the next call meets the same error
 		}
 		if err != nil {
 			b.Release()
@@ -248,7 +258,8 @@ func (r *Reader) skipRow() error {
 }
 
 // readRow appends one row. A row that the buffer does not hold whole is parsed
-// again once it does.
+// again when there is twice as much of it, so that the work stays in proportion
+// to its length however little each read gives.
 func (r *Reader) readRow(b *stream.Batch) error {
 	for {
 		if r.pos == r.end && r.readErr != nil {
@@ -273,10 +284,24 @@ func (r *Reader) readRow(b *stream.Batch) error {
 			return asError(r.readErr, r.row+1)
 		}
 		if r.end-r.pos > 2*r.maxCell {
-			return &Error{Code: "source-error", Row: r.row + 1, Message: fmt.Sprintf("the row is longer than the limit of %d MiB", 2*r.maxCell>>20)}
+			return &Error{Code: "source-error", Row: r.row + 1, Message: fmt.Sprintf("the row is longer than the limit of %s", size(2*r.maxCell))}
 		}
-		r.fill()
+		want := 2 * (r.end - r.pos)
+		if r.end-r.pos < r.maxCell { // where an open quote is found out, it need not be more
+			want = min(want, r.maxCell+bufferBytes)
+		}
+		for more := true; more; more = r.end-r.pos < want && r.readErr == nil {
+			r.fill()
+		}
 	}
+}
+
+// size is a limit in words.
+func size(bytes int) string {
+	if bytes >= 1<<20 {
+		return fmt.Sprintf("%d MiB", bytes>>20)
+	}
+	return fmt.Sprintf("%d bytes", bytes)
 }
 
 // fill reads more, behind what is not parsed yet.
@@ -317,6 +342,9 @@ func (r *Reader) parse(b *stream.Batch) (int, error) {
 		start := p
 		if p < len(buf) && r.quote != 0 && buf[p] == r.quote {
 			n, ok := r.quoted(b, buf[p:], last)
+			if !ok && len(buf)-p > r.maxCell {
+				return 0, &Error{Code: "source-error", Row: r.row + 1, Message: fmt.Sprintf("the quote that opens the cell in column %d is not closed within %s, the limit of a cell: double it if it belongs to the text, or declare another quoteChar", column, size(r.maxCell))}
+			}
 			if !ok {
 				return -1, nil
 			}
@@ -359,13 +387,13 @@ func (r *Reader) parse(b *stream.Batch) (int, error) {
 			}
 			break
 		}
+		if p-start > r.maxCell {
+			return 0, &Error{Code: "source-error", Row: r.row + 1, Message: fmt.Sprintf("the cell in column %d is longer than the limit of %s", column, size(r.maxCell))}
+		}
 		if p == len(buf) && !last {
 			return -1, nil
 		}
 		b.AppendPart(buf[from:min(p, len(buf))])
-		if p-start > r.maxCell {
-			return 0, &Error{Code: "source-error", Row: r.row + 1, Message: fmt.Sprintf("a cell is longer than the limit of %d MiB", r.maxCell>>20)}
-		}
 		b.EndCell()
 		if p >= len(buf) {
 			return len(buf), nil
@@ -387,7 +415,8 @@ func (r *Reader) parse(b *stream.Batch) (int, error) {
 }
 
 // quoted appends the part of a cell between quotes and gives its length, quotes
-// included. An unterminated quote takes all that is left of the file.
+// included. An unterminated quote takes all that is left of the file, where that is
+// no longer than a cell may be. It is false where the end was not found.
 func (r *Reader) quoted(b *stream.Batch, buf []byte, last bool) (int, bool) {
 	p := 1
 	for {
@@ -399,7 +428,7 @@ func (r *Reader) quoted(b *stream.Batch, buf []byte, last bool) (int, bool) {
 			i = bytes.IndexAny(buf[p:], string([]byte{r.quote, r.escape}))
 		}
 		if i < 0 {
-			if !last {
+			if !last || len(buf) > r.maxCell {
 				return 0, false
 			}
 			b.AppendPart(buf[from:])

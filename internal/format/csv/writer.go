@@ -2,6 +2,7 @@ package csv
 
 import (
 	"io"
+	"strings"
 
 	"github.com/datahq/specstore/internal/stream"
 )
@@ -14,7 +15,8 @@ func Canonical() map[string]any {
 // Writer writes the published form: UTF-8 without a mark, CR LF after every row,
 // commas, quotes only where a cell needs them and doubled inside (RFC 4180). A
 // null is an empty cell. A row of one empty cell is written as two quotes, so
-// that it is not an empty line.
+// that it is not an empty line. What [Reader] would take for something else
+// outside quotes is quoted too: a NUL byte, and a mark at the beginning.
 type Writer struct {
 	w   io.Writer
 	buf []byte
@@ -32,6 +34,10 @@ func (w *Writer) WriteHeader(labels []string) error {
 	for i, label := range labels {
 		if i > 0 {
 			w.buf = append(w.buf, ',')
+		}
+		if i == 0 && strings.HasPrefix(label, "\uFEFF") {
+			w.buf = appendQuoted(w.buf, []byte(label))
+			continue
 		}
 		w.buf = appendCell(w.buf, []byte(label))
 	}
@@ -77,9 +83,12 @@ func (w *Writer) spill() error {
 	return w.Close()
 }
 
+// special are the bytes that a cell outside quotes cannot hold.
+var special = [256]bool{',': true, '"': true, '\n': true, '\r': true, 0: true}
+
 func appendCell(dst, cell []byte) []byte {
 	for _, c := range cell {
-		if c == ',' || c == '"' || c == '\n' || c == '\r' {
+		if special[c] {
 			return appendQuoted(dst, cell)
 		}
 	}

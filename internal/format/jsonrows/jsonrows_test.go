@@ -1,6 +1,7 @@
 package jsonrows_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"strings"
@@ -107,5 +108,78 @@ func TestWriteError(t *testing.T) {
 	w := jsonrows.NewWriter(full{}, []string{"a"}, texts(1))
 	if err := errors.Join(w.WriteBatch(batch([]string{strings.Repeat("x", 1<<17)})), w.Close()); !errors.Is(err, errFull) {
 		t.Errorf("a failed write gives %v", err)
+	}
+}
+
+// TestValues: a reader of JSON gets the values that the fields' types have, numbers
+// with all their digits.
+func TestValues(t *testing.T) {
+	t.Parallel()
+	types := []string{"integer", "number", "boolean", "string", "date", "datetime", "array", "object", "any"}
+	fields := make([]any, len(types))
+	for i, fieldType := range types {
+		fields[i] = map[string]any{"name": fieldType, "type": fieldType}
+	}
+	schema, err := tableschema.Parse(map[string]any{"fields": fields})
+	if err != nil {
+		t.Fatal(err)
+	}
+	casters := make([]*tableschema.Caster, len(types))
+	values := make([]func(dst, text []byte) []byte, len(types))
+	for i := range types {
+		if casters[i], err = schema.Caster(i, tableschema.CastOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		values[i] = casters[i].AppendJSON
+	}
+	for _, c := range []struct {
+		cells []string
+		want  string
+	}{
+		{
+			[]string{"007", "1.10", "True", "1", "2020-01-02", "2020-01-02T03:04:05Z", `[1, "a"]`, `{"b": 1.0}`, "5"},
+			`{"integer":7,"number":1.10,"boolean":true,"string":"1","date":"2020-01-02","datetime":"2020-01-02T03:04:05Z","array":[1,"a"],"object":{"b":1.0},"any":"5"}`,
+		},
+		{
+			[]string{"123456789012345678901234567890", "1e400", "0", "null", "", "", "[]", "{}", "true"},
+			`{"integer":123456789012345678901234567890,"number":1e400,"boolean":false,"string":"null","date":null,"datetime":null,"array":[],"object":{},"any":"true"}`,
+		},
+		{
+			[]string{"-0", "NaN", "false", "", "", "", "", "", "\t"},
+			`{"integer":-0,"number":"NaN","boolean":false,"string":null,"date":null,"datetime":null,"array":null,"object":null,"any":"\t"}`,
+		},
+		{[]string{"", "-INF", "", "", "", "", "", "", ""}, `{"integer":null,"number":"-INF","boolean":null,"string":null,"date":null,"datetime":null,"array":null,"object":null,"any":null}`},
+		{[]string{"", "INF", "", "", "", "", "", "", ""}, `{"integer":null,"number":"INF","boolean":null,"string":null,"date":null,"datetime":null,"array":null,"object":null,"any":null}`},
+		{[]string{"", ".5", "", "", "", "", "", "", ""}, `{"integer":null,"number":0.5,"boolean":null,"string":null,"date":null,"datetime":null,"array":null,"object":null,"any":null}`},
+		{[]string{"", "+5.", "", "", "", "", "", "", ""}, `{"integer":null,"number":5,"boolean":null,"string":null,"date":null,"datetime":null,"array":null,"object":null,"any":null}`},
+	} {
+		b := (&stream.Pool{}).Get()
+		for i, cell := range c.cells {
+			text, missing, err := casters[i].Cast([]byte(cell))
+			switch {
+			case err != nil:
+				t.Fatal(err)
+			case missing:
+				b.AppendNull()
+			default:
+				b.Append(text)
+			}
+		}
+		b.EndRow(2)
+		var out strings.Builder
+		w := jsonrows.NewWriter(&out, types, values)
+		if err := errors.Join(w.WriteBatch(b), w.Close()); err != nil {
+			t.Fatal(err)
+		}
+		var got, want bytes.Buffer
+		if err := json.Compact(&got, []byte(out.String())); err != nil {
+			t.Fatalf("%v: %s", err, out.String())
+		}
+		if err := json.Compact(&want, []byte("["+c.want+"]")); err != nil {
+			t.Fatal(err)
+		}
+		if got.String() != want.String() {
+			t.Errorf("%q gives\n%s, want\n%s", c.cells, got.String(), want.String())
+		}
 	}
 }

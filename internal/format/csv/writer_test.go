@@ -1,0 +1,165 @@
+package csv_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/datahq/specstore/internal/format"
+	ours "github.com/datahq/specstore/internal/format/csv"
+	"github.com/datahq/specstore/internal/stream"
+)
+
+func write(t testing.TB, labels []string, rows ...[]string) string {
+	t.Helper()
+	var out bytes.Buffer
+	w := ours.NewWriter(&out)
+	if err := w.WriteHeader(labels); err != nil {
+		t.Fatal(err)
+	}
+	b := (&stream.Pool{}).Get()
+	for i, row := range rows {
+		for _, cell := range row {
+			b.Append([]byte(cell))
+		}
+		b.EndRow(int64(i + 2))
+	}
+	if err := errors.Join(w.WriteBatch(b), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
+}
+
+func TestWriter(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("x", 1<<20)
+	for _, c := range []struct {
+		want   string
+		labels []string
+		rows   [][]string
+	}{
+		{"a,b\r\n", []string{"a", "b"}, nil},
+		{"a,b\r\n1,\r\n,é\r\n", []string{"a", "b"}, [][]string{{"1", ""}, {"", "é"}}},
+		{"\"a,b\"\r\n\"x\"\"y\"\r\n\"1\n2\"\r\n\"3\r4\"\r\n", []string{"a,b"}, [][]string{{`x"y`}, {"1\n2"}, {"3\r4"}}},
+		{"a\r\n" + long + "\r\n1\r\n", []string{"a"}, [][]string{{long}, {"1"}}},
+		{"\"\"\r\n\"\"\r\n", []string{""}, [][]string{{""}}},
+		{"\"\uFEFFa\"\r\n\"\x00\"\r\n x \r\n", []string{"\uFEFFa"}, [][]string{{"\x00"}, {" x "}}},
+	} {
+		if got := write(t, c.labels, c.rows...); got != c.want {
+			t.Errorf("%.200q, want %.200q", got, c.want)
+		}
+	}
+}
+
+// FuzzRoundTrip: what the writer writes, the reader reads, by the dialect that the
+// descriptor of such a file declares.
+func FuzzRoundTrip(f *testing.F) {
+	for _, s := range []string{"", "a", `"`, "\"\"", ",", "\r", "\n", "\r\n", " x ", "\x00", "\uFEFF", "é😀"} {
+		f.Add(s, "b", "")
+		f.Add("a", s, s)
+	}
+	d, problems := format.ParseDialect(ours.Canonical())
+	if len(problems) > 0 {
+		f.Fatal(problems)
+	}
+	f.Fuzz(func(t *testing.T, label, first, second string) {
+		label, first, second = strings.ToValidUTF8(label, "?"), strings.ToValidUTF8(first, "?"), strings.ToValidUTF8(second, "?")
+		for _, want := range [][]string{{first, second}, {first}, {second, first, second}} {
+			labels := slices.Repeat([]string{label}, len(want))
+			out := write(t, labels, want, want)
+			header, rows, err := readAll([]byte(out), ours.Options{Dialect: &d})
+			if err != nil || len(rows) != 2 || !slices.Equal(rows[0].cells, want) || !slices.Equal(rows[1].cells, want) {
+				t.Fatalf("%q gives %v, %v", out, rows, err)
+			}
+			for i := range labels {
+				labels[i] = strings.TrimSpace(label)
+			}
+			if len(labels) == 1 && label == "" {
+				labels = []string{}
+			}
+			if !slices.Equal(header, labels) {
+				t.Fatalf("%q: header %q", out, header)
+			}
+		}
+	})
+}
+
+// TestOddFiles reads what people have.
+func TestOddFiles(t *testing.T) {
+	t.Parallel()
+	rows := func(rows ...[]string) [][]string { return rows }
+	big := strings.Repeat("é", 1<<19)
+	for _, c := range []struct {
+		name, body string
+		header     []string
+		rows       [][]string
+	}{
+		{"header alone", "a,b", []string{"a", "b"}, nil},
+		{"a mark and CR LF", "\xef\xbb\xbfa,b\r\n1,2\r\n", []string{"a", "b"}, rows([]string{"1", "2"})},
+		{"CR", "a,b\r1,2\r3,4", []string{"a", "b"}, rows([]string{"1", "2"}, []string{"3", "4"})},
+		{"all line ends", "a,b\n1,2\r3,4\r\n5,6", []string{"a", "b"}, rows([]string{"1", "2"}, []string{"3", "4"}, []string{"5", "6"})},
+		{"a quoted header", "\"a\nb\",\" c \"\n1,2\n", []string{"a\nb", "c"}, rows([]string{"1", "2"})},
+		{"labels twice and blank", "a,a,\n1,2,3\n", []string{"a", "a", ""}, rows([]string{"1", "2", "3"})},
+		{"quotes inside", "a,b\n1 \"x\",y\"\n", []string{"a", "b"}, rows([]string{`1 "x"`, `y"`})},
+		{"text after a quote", "a,b\n\"x\"y,2\n", []string{"a", "b"}, rows([]string{"xy", "2"})},
+		{"a quote that is never closed", "a,b\n\"1,2\n3,4\n", []string{"a", "b"}, rows([]string{"1,2\n3,4\n"})},
+		{"ragged rows", "a,b\n1\n1,2,3\n\n", []string{"a", "b"}, rows([]string{"1"}, []string{"1", "2", "3"}, []string{""})},
+		{"a cell of a megabyte", "a,b\n" + big + ",\"" + big + "\"\n3,4\n", []string{"a", "b"}, rows([]string{big, big}, []string{"3", "4"})},
+	} {
+		for _, r := range []io.Reader{strings.NewReader(c.body), iotest.HalfReader(strings.NewReader(c.body)), iotest.DataErrReader(strings.NewReader(c.body))} {
+			header, got, err := readFrom(r, ours.Options{})
+			if err != nil || !slices.Equal(header, c.header) || len(got) != len(c.rows) {
+				t.Errorf("%s: %q, %.200s, %v", c.name, header, fmt.Sprint(got), err)
+				continue
+			}
+			for i := range got {
+				if !slices.Equal(got[i].cells, c.rows[i]) {
+					t.Errorf("%s: row %d is %.200q", c.name, got[i].number, got[i].cells)
+				}
+			}
+		}
+	}
+	if _, _, err := readAll(nil, ours.Options{}); err != io.EOF {
+		t.Errorf("an empty file gives %v", err)
+	}
+}
+
+// TestErrors: the rows before the one that cannot be read are given, then an error
+// that says where and why.
+func TestErrors(t *testing.T) {
+	t.Parallel()
+	skip := format.Default()
+	skip.SkipRows = 9
+	for _, c := range []struct {
+		name, body, want string
+		options          ours.Options
+		rows             int
+		row              int64
+	}{
+		{"a NUL byte", "a\n1\n2\nx\x00\n3\n", "NUL", ours.Options{}, 2, 4},
+		{"broken UTF-8", "a\n1\n\xff\n", "offset 4", ours.Options{Encoding: "utf-8"}, 1, 3},
+		{"a long cell", "a,b\n1,2\n1," + strings.Repeat("x", 2000) + "\n", "column 2 is longer than the limit of 1000 bytes", ours.Options{MaxCell: 1000}, 1, 3},
+		{"a long cell without an end", "a,b\n1,2\n1," + strings.Repeat("x", 1<<20), "column 2", ours.Options{MaxCell: 1000}, 1, 3},
+		{"an open quote", "a,b\n1,2\n1,\"" + strings.Repeat("x\n", 1<<20), "quote that opens the cell in column 2", ours.Options{MaxCell: 1000}, 1, 3},
+		{"many columns", "a\n1\n" + strings.Repeat("1,", 50) + "\n", "more than 20 columns", ours.Options{MaxColumns: 20}, 1, 3},
+		{"a long row", "a\n1\n" + strings.Repeat(strings.Repeat("1", 900)+",", 1000) + "\n", "row is longer", ours.Options{MaxCell: 1000}, 1, 3},
+		{"fewer rows than are skipped", "a\n1\n", "ends after row 2", ours.Options{Dialect: &skip}, 0, 0},
+		{"an unknown encoding", "a\n", "klingon", ours.Options{Encoding: "klingon"}, 0, 0},
+	} {
+		_, rows, err := readAll([]byte(c.body), c.options)
+		e, ok := errors.AsType[*ours.Error](err)
+		if !ok || len(rows) != c.rows || e.Row != c.row || !strings.Contains(e.Message, c.want) {
+			t.Errorf("%s: %d rows, then %v", c.name, len(rows), err)
+		}
+	}
+	broken := errors.New("the line broke")
+	_, rows, err := readFrom(io.MultiReader(strings.NewReader("a\n1\n2"), iotest.ErrReader(broken)), ours.Options{})
+	if !errors.Is(err, broken) || len(rows) != 1 {
+		t.Errorf("%d rows, then %v", len(rows), err)
+	}
+}

@@ -1,0 +1,92 @@
+package format_test
+
+import (
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/datahq/specstore/internal/format"
+)
+
+func TestText(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("a,b\n", 300_000) // more than is looked ahead
+	for _, c := range []struct {
+		name, label, body, want, encoding string
+		bad                               bool
+	}{
+		{"empty", "", "", "", "utf-8", false},
+		{"ASCII", "", "a,b", "a,b", "utf-8", false},
+		{"UTF-8", "", "é,€,😀", "é,€,😀", "utf-8", false},
+		{"UTF-8 under another label", "iso-8859-1", "é", "é", "utf-8", false},
+		{"UTF-8 with a mark", "latin-1", "\xef\xbb\xbfé", "é", "utf-8", false},
+		{"a mark alone", "", "\xef\xbb\xbf", "", "utf-8", false},
+		{"not declared", "", "caf\xe9", "café", "windows-1252", false},
+		{"declared by Python's name", "latin_1", "caf\xe9", "café", "latin_1", false},
+		{"cp1250", "cp1250", "\x9eena", "žena", "cp1250", false},
+		{"the first other byte late", "", long + "\xe9", long + "é", "windows-1252", false},
+		{"UTF-16 by its mark", "utf-8", "\xff\xfea\x00\xe9\x00", "aé", "utf-16", false},
+		{"UTF-16, big end first", "", "\xfe\xff\x00a", "a", "utf-16", false},
+		{"UTF-16 declared", "utf_16_le", "a\x00", "a", "utf-16le", false},
+		{"UTF-32 by its mark", "utf-32", "\xff\xfe\x00\x00a\x00\x00\x00", "a", "utf-32", false},
+		{"UTF-32 declared", "utf-32-be", "\x00\x00\x00a", "a", "utf-32be", false},
+		{"Shift JIS", "shift_jis", "\x93\xfa", "日", "shift-jis", false},
+		{"U+FFFD itself", "", "\ufffd", "\ufffd", "utf-8", false},
+		{"broken UTF-8", "utf-8", "a\xff", "a", "utf-8", true},
+		{"a character that breaks off", "utf-8", "a\xe2\x82", "a", "utf-8", true},
+		{"UTF-8 that breaks after what is looked ahead", "", "é" + long + "\xe9", "é" + long, "utf-8", true},
+		{"broken Shift JIS", "shift_jis", "a,b\n\x93\xfa\xff", "a,b\n日", "shift-jis", true},
+		{"a byte that the encoding lacks", "iso-8859-3", "a\xa5", "a", "iso-8859-3", true},
+		{"ASCII that is none", "ascii", "\xe9", "", "utf-8", true},
+	} {
+		for how, r := range map[string]io.Reader{
+			"at once": strings.NewReader(c.body), "in halves": iotest.HalfReader(strings.NewReader(c.body)),
+			"byte by byte": iotest.OneByteReader(strings.NewReader(c.body)), "with its end": iotest.DataErrReader(strings.NewReader(c.body)),
+		} {
+			text, err := format.NewText(r, c.label)
+			if err != nil {
+				t.Errorf("%s: %v", c.name, err)
+				continue
+			}
+			var out strings.Builder
+			_, err = io.CopyBuffer(struct{ io.Writer }{&out}, struct{ io.Reader }{text}, make([]byte, 1+len(c.body)%3))
+			b := out.String()
+			_, bad := errors.AsType[*format.EncodingError](err)
+			if b != c.want || bad != c.bad || err != nil && !bad || text.Encoding() != c.encoding {
+				t.Errorf("%s, %s: %.80q as %s, %v", c.name, how, b, text.Encoding(), err)
+			}
+			if _, again := text.Read(make([]byte, 8)); again == nil {
+				t.Errorf("%s: no end after the end", c.name)
+			}
+		}
+	}
+	if _, err := format.NewText(strings.NewReader(""), "klingon"); err == nil || !strings.Contains(err.Error(), "klingon") {
+		t.Errorf("an unknown encoding: %v", err)
+	}
+}
+
+func TestDialectProblems(t *testing.T) {
+	t.Parallel()
+	for pointer, dialects := range map[string][]map[string]any{
+		"/delimiter":      {{"delimiter": ""}, {"delimiter": "\n"}, {"delimiter": 1}, {"delimiter": "123456789"}},
+		"/quoteChar":      {{"quoteChar": ","}, {"quoteChar": "\n"}, {"quoteChar": "«"}, {"quoteChar": "|", "delimiter": "||"}},
+		"/escapeChar":     {{"escapeChar": ","}, {"escapeChar": "\r"}, {"escapeChar": "€"}},
+		"/lineTerminator": {{"lineTerminator": ";"}},
+		"/header":         {{"header": "yes"}},
+		"/headerRows":     {{"headerRows": []any{2, 1}}, {"headerRows": []any{0}}, {"headerRows": 1}, {"headerRows": []any{1e300}}},
+		"/commentRows":    {{"commentRows": []any{1.5}}},
+	} {
+		for _, d := range dialects {
+			if _, problems := format.ParseDialect(d); len(problems) == 0 || problems[0].Pointer != pointer {
+				t.Errorf("%v: %v, want a problem at %s", d, problems, pointer)
+			}
+		}
+	}
+	for _, d := range []map[string]any{nil, {"delimiter": "::"}, {"quoteChar": nil}, {"quoteChar": ""}, {"unknown": 1}, {"commentChar": "#"}} {
+		if _, problems := format.ParseDialect(d); len(problems) > 0 {
+			t.Errorf("%v: %v", d, problems)
+		}
+	}
+}
