@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -128,6 +129,7 @@ func serve(ctx context.Context, env *Env, c *config) (err error) {
 		}),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
 	info, err := json.Marshal(serverInfo{URL: local, PID: os.Getpid()})
 	if err != nil {

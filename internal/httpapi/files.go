@@ -1,7 +1,8 @@
 package httpapi
 
 import (
-	"encoding/json"
+	"crypto/sha256"
+	"encoding/hex"
 	"io"
 	"mime"
 	"net/http"
@@ -26,18 +27,14 @@ const maxAuthorize = 8 << 20
 func (a *api) rawBase() string { return a.PublicURL + "/rawstore/o" }
 
 func (a *api) rawAuthorize(w http.ResponseWriter, r *http.Request) error {
-	b, err := body(w, r, maxAuthorize)
-	if err != nil {
-		return err
-	}
 	var in struct {
 		Metadata struct {
 			Owner string `json:"owner"`
 		} `json:"metadata"`
 		Files map[string]rawstore.File `json:"filedata"`
 	}
-	if err := json.Unmarshal(b, &in); err != nil {
-		return errs.Wrap(err, errs.Invalid, "httpapi.rawAuthorize", "the body must be a JSON object with metadata and filedata")
+	if err := decode(w, r, maxAuthorize, &in, "a JSON object with metadata and filedata"); err != nil {
+		return err
 	}
 	if err := a.caller(r, auth.RawWrite, in.Metadata.Owner); err != nil {
 		return err
@@ -49,7 +46,10 @@ func (a *api) rawAuthorize(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, map[string]any{"filedata": leaves})
 }
 
-const maxField = 4096
+const (
+	maxField  = 4096 // bytes of a field's value
+	maxFields = 50
+)
 
 // rawUpload takes a form whose fields come first and whose file comes last.
 func (a *api) rawUpload(w http.ResponseWriter, r *http.Request) error {
@@ -58,7 +58,7 @@ func (a *api) rawUpload(w http.ResponseWriter, r *http.Request) error {
 		return errs.Wrap(err, errs.Invalid, "httpapi.rawUpload", "the body must be a form (multipart/form-data)")
 	}
 	form := map[string]string{}
-	for {
+	for range maxFields + 1 {
 		part, err := parts.NextPart()
 		if err == io.EOF {
 			return errs.New(errs.Invalid, "httpapi.rawUpload", "the form has no file")
@@ -74,11 +74,15 @@ func (a *api) rawUpload(w http.ResponseWriter, r *http.Request) error {
 			return nil
 		}
 		value, err := io.ReadAll(io.LimitReader(part, maxField+1))
-		if err != nil || len(value) > maxField || len(form) > 50 {
-			return errs.New(errs.Invalid, "httpapi.rawUpload", "the fields of the form are too many or too long")
+		if err != nil {
+			return errs.Wrap(err, errs.Invalid, "httpapi.rawUpload", "the form broke off")
+		}
+		if len(value) > maxField {
+			return errs.New(errs.Invalid, "httpapi.rawUpload", "a field of the form is longer than %d bytes", maxField)
 		}
 		form[part.FormName()] = string(value)
 	}
+	return errs.New(errs.Invalid, "httpapi.rawUpload", "the form has more than %d fields before its file", maxFields)
 }
 
 func (a *api) rawPresign(w http.ResponseWriter, r *http.Request) error {
@@ -110,8 +114,40 @@ func (a *api) rawFile(w http.ResponseWriter, r *http.Request) error {
 	h := w.Header()
 	h.Set("Content-Type", "application/octet-stream")
 	h.Set("Content-Disposition", "attachment")
-	http.ServeContent(w, r, "", object.ModTime(), object)
+	http.ServeContent(&contentWriter{ResponseWriter: w}, r, "", object.ModTime(), object)
 	return nil
+}
+
+// contentWriter gives what [http.ServeContent] refuses, such as a range behind the
+// end, the form of all errors.
+type contentWriter struct {
+	http.ResponseWriter
+	refused bool
+}
+
+func (c *contentWriter) WriteHeader(status int) {
+	if status < http.StatusBadRequest {
+		c.ResponseWriter.WriteHeader(status)
+		return
+	}
+	c.refused = true
+	c.Header().Del("Content-Disposition")
+	writeError(c.ResponseWriter, status, strings.ToLower(http.StatusText(status)))
+}
+
+func (c *contentWriter) Write(b []byte) (int, error) {
+	if c.refused {
+		return len(b), nil
+	}
+	return c.ResponseWriter.Write(b)
+}
+
+// ReadFrom keeps the way by which the system sends a file itself.
+func (c *contentWriter) ReadFrom(r io.Reader) (int64, error) {
+	if c.refused {
+		return 0, nil
+	}
+	return io.Copy(c.ResponseWriter, r)
 }
 
 // fileTypes are what published files are served as. Everything else is bytes: no
@@ -142,11 +178,21 @@ func (a *api) packageFile(w http.ResponseWriter, r *http.Request) error {
 	}
 	h.Set("Content-Type", contentType)
 	h.Set("Content-Security-Policy", "sandbox; default-src 'none'")
-	if parts := strings.Split(object, "/"); len(parts) > 2 {
-		h.Set("ETag", `"`+parts[len(parts)-2]+`"`) // the hash that is its folder
+	// Who may read can change, and what lies under "latest" too: caches ask each time.
+	h.Set("Cache-Control", "no-cache")
+	h.Set("Vary", varies)
+	if folder := path.Base(path.Dir(object)); isHash(folder) {
+		h.Set("ETag", `"`+folder+`"`)
 	}
-	http.ServeContent(w, r, "", o.ModTime(), o)
+	http.ServeContent(&contentWriter{ResponseWriter: w}, r, "", o.ModTime(), o)
 	return nil
+}
+
+// isHash reports whether a folder is named by the SHA-256 of what is in it. That of
+// a pipeline's descriptor is not: another attempt may write it anew.
+func isHash(folder string) bool {
+	b, err := hex.DecodeString(folder)
+	return err == nil && len(b) == sha256.Size
 }
 
 // publicKey gives the key that tokens are checked with.

@@ -19,8 +19,10 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"path"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/datahq/specstore/internal/auth"
 	"github.com/datahq/specstore/internal/errs"
@@ -106,28 +108,44 @@ func New(c Config) http.Handler {
 // methods are those of the routes; the mux says which fit.
 var methods = []string{http.MethodGet, http.MethodPost}
 
+// allowed gives the methods that a path has, none where there is no such route.
+func allowed(mux *http.ServeMux, r *http.Request) []string {
+	var allow []string
+	for _, m := range methods {
+		probe := r.Clone(r.Context())
+		probe.Method = m
+		if _, pattern := mux.Handler(probe); pattern != "" {
+			allow = append(allow, m)
+			if m == http.MethodGet {
+				allow = append(allow, http.MethodHead)
+			}
+		}
+	}
+	return allow
+}
+
 // outer does what holds for every route: what is not found or not allowed is JSON,
-// pages of any origin may read, and nobody guesses content types.
+// pages of any origin may read, nobody guesses content types, and nobody keeps an
+// answer unless the route says so. A path in another spelling is not found, as with
+// the original, where the mux would redirect.
 func (a *api) outer(mux *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Access-Control-Allow-Origin", "*")
+		h.Set("Cache-Control", "no-store")
+		if p := r.URL.Path; p != "/" && path.Clean(p) != strings.TrimSuffix(p, "/") {
+			writeError(w, http.StatusNotFound, noRoute)
+			return
+		}
 		if _, pattern := mux.Handler(r); pattern != "" {
 			mux.ServeHTTP(w, r)
 			return
 		}
-		var allow []string
-		for _, m := range methods {
-			probe := r.Clone(r.Context())
-			probe.Method = m
-			if _, pattern := mux.Handler(probe); pattern != "" {
-				allow = append(allow, m)
-			}
-		}
+		allow := allowed(mux, r)
 		switch {
 		case len(allow) == 0:
-			writeError(w, http.StatusNotFound, "there is no such route")
+			writeError(w, http.StatusNotFound, noRoute)
 		case r.Method == http.MethodOptions:
 			h.Set("Allow", strings.Join(append(allow, http.MethodOptions), ", "))
 			h.Set("Access-Control-Allow-Methods", strings.Join(allow, ", "))
@@ -135,7 +153,7 @@ func (a *api) outer(mux *http.ServeMux) http.Handler {
 			h.Set("Access-Control-Max-Age", "86400")
 			w.WriteHeader(http.StatusNoContent)
 		default:
-			h.Set("Allow", strings.Join(allow, ", "))
+			h.Set("Allow", strings.Join(append(allow, http.MethodOptions), ", "))
 			writeError(w, http.StatusMethodNotAllowed, "the method is not allowed here")
 		}
 	})
@@ -148,7 +166,10 @@ var statuses = map[errs.Kind]int{
 	errs.TooLarge: http.StatusRequestEntityTooLarge, errs.Unavailable: http.StatusServiceUnavailable,
 }
 
-const retryAfter = "5" // seconds, of what is unavailable
+const (
+	retryAfter = "5" // seconds, of what is unavailable
+	noRoute    = "there is no such route"
+)
 
 func statusOf(err error) int {
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
@@ -168,7 +189,7 @@ func (a *api) handler(h func(http.ResponseWriter, *http.Request) error) http.Han
 			a.fail(w, status, err)
 		}
 		level := slog.LevelDebug
-		if status == http.StatusInternalServerError {
+		if status == http.StatusInternalServerError && r.Context().Err() == nil { // else the client has gone
 			level = slog.LevelError
 		}
 		a.Log.Log(r.Context(), level, "request", "method", r.Method, "path", r.URL.Path, "status", status, "ms", a.Now().Sub(begun).Milliseconds(), "error", err)
@@ -176,8 +197,11 @@ func (a *api) handler(h func(http.ResponseWriter, *http.Request) error) http.Han
 }
 
 func (a *api) fail(w http.ResponseWriter, status int, err error) {
-	if status == http.StatusServiceUnavailable {
+	switch status {
+	case http.StatusServiceUnavailable:
 		w.Header().Set("Retry-After", retryAfter)
+	case http.StatusUnauthorized: // RFC 9110, section 11.6.1
+		w.Header().Set("WWW-Authenticate", "Bearer")
 	}
 	if u, ok := errors.AsType[*refusedUpload](err); ok {
 		u.write(w, status)
@@ -203,10 +227,20 @@ func writeJSON(w http.ResponseWriter, status int, v any) error {
 	return nil
 }
 
-// body reads a JSON request of a bounded length.
+// isJSON reports whether a content type is one of JSON: application/json, or one
+// with the suffix +json (RFC 6839), whatever its parameters.
+func isJSON(contentType string) bool {
+	t, _, err := mime.ParseMediaType(contentType)
+	if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) {
+		return false
+	}
+	return t == "application/json" || strings.HasPrefix(t, "application/") && strings.HasSuffix(t, "+json")
+}
+
+// body reads a JSON request of a bounded length; of any other content type it is
+// empty.
 func body(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error) {
-	t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if err != nil || t != "application/json" {
+	if !isJSON(r.Header.Get("Content-Type")) {
 		return nil, nil
 	}
 	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
@@ -216,7 +250,26 @@ func body(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error) {
 	if err != nil {
 		return nil, errs.Wrap(err, errs.Invalid, "httpapi.body", "the body broke off")
 	}
-	return bytes.TrimSpace(b), nil
+	return bytes.TrimSpace(bytes.TrimPrefix(b, []byte("\ufeff"))), nil
+}
+
+// decode reads a JSON request of a bounded length into a struct. want says what its
+// body must be.
+func decode(w http.ResponseWriter, r *http.Request, most int64, into any, want string) error {
+	const op = "httpapi.decode"
+	b, err := body(w, r, most)
+	switch {
+	case err != nil:
+		return err
+	case len(b) == 0:
+		return errs.New(errs.Invalid, op, "the body must be %s, with the Content-Type application/json", want)
+	case !utf8.Valid(b):
+		return errs.New(errs.Invalid, op, "the body is not UTF-8")
+	}
+	if err := json.Unmarshal(b, into); err != nil {
+		return errs.Wrap(err, errs.Invalid, op, "the body must be %s", want)
+	}
+	return nil
 }
 
 // trusted reports whether an update may come without a token: from this machine to
@@ -247,8 +300,9 @@ func (a *api) mayUpdate(r *http.Request, flowID string) bool {
 	if t := r.URL.Query().Get("token"); t != "" {
 		return hmac.Equal([]byte(t), []byte(a.Service.UpdateToken(flowID)))
 	}
-	if bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok && a.UpdateToken != "" {
-		return hmac.Equal([]byte(bearer), []byte(a.UpdateToken))
+	scheme, bearer, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if strings.EqualFold(scheme, "Bearer") && a.UpdateToken != "" {
+		return hmac.Equal([]byte(strings.TrimSpace(bearer)), []byte(a.UpdateToken))
 	}
 	return a.trusted(r)
 }

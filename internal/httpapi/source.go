@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -39,9 +40,15 @@ func (u *refusedUpload) write(w http.ResponseWriter, status int) {
 
 const emptyContents = "Received empty contents (make sure your content-type is correct)"
 
+// isEmpty reports whether a JSON text says nothing: null, {} or nothing at all.
+func isEmpty(text []byte) bool {
+	inner, ok := bytes.CutPrefix(text, []byte("{"))
+	return len(text) == 0 || string(text) == "null" || ok && string(bytes.TrimSpace(inner)) == "}"
+}
+
 func (a *api) upload(w http.ResponseWriter, r *http.Request) error {
 	spec, err := body(w, r, MaxSpec)
-	if err == nil && (len(spec) == 0 || string(spec) == "null" || string(spec) == "{}") {
+	if err == nil && isEmpty(spec) {
 		err = errs.New(errs.Invalid, "httpapi.upload", emptyContents)
 	}
 	if err != nil {
@@ -57,10 +64,6 @@ func (a *api) upload(w http.ResponseWriter, r *http.Request) error {
 const maxUpdate = 4 << 20
 
 func (a *api) update(w http.ResponseWriter, r *http.Request) error {
-	b, err := body(w, r, maxUpdate)
-	if err != nil {
-		return err
-	}
 	var in struct {
 		Pipeline   *string         `json:"pipeline"`
 		PipelineID *string         `json:"pipeline_id"`
@@ -70,8 +73,8 @@ func (a *api) update(w http.ResponseWriter, r *http.Request) error {
 		Log        []string        `json:"log"`
 		Stats      json.RawMessage `json:"stats"`
 	}
-	if err := json.Unmarshal(b, &in); err != nil {
-		return errs.Wrap(err, errs.Invalid, "httpapi.update", "the body must be a JSON object with pipeline and event")
+	if err := decode(w, r, maxUpdate, &in, "a JSON object with pipeline and event"); err != nil {
+		return err
 	}
 	if in.Pipeline == nil {
 		in.Pipeline = in.PipelineID
@@ -198,6 +201,9 @@ func datasetOf(r *http.Request) (datasetID, revision string) {
 	return r.PathValue("owner") + "/" + r.PathValue("dataset"), r.PathValue("revision")
 }
 
+// varies are the headers that say who asks, and so what is shown.
+const varies = "Auth-Token, Authorization"
+
 func (a *api) status(w http.ResponseWriter, r *http.Request) error {
 	dataset, which := datasetOf(r)
 	rev, err := a.Service.Status(r.Context(), auth.FromRequest(r), dataset, which)
@@ -205,6 +211,7 @@ func (a *api) status(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	w.Header().Set("Cache-Control", "no-cache")
+	w.Header().Set("Vary", varies)
 	return writeJSON(w, http.StatusOK, a.statusOf(rev))
 }
 
@@ -231,6 +238,32 @@ func (a *api) retry(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, map[string]any{"retried": done, "message": said})
 }
 
+// eventData is the data of an event. Whoever sees a revision without its spec sees
+// of its events how things stand, and neither errors nor addresses.
+func eventData(rev *registry.Revision, e registry.StoredEvent) ([]byte, error) {
+	body := e.Body
+	if rev.Spec == nil {
+		var states struct {
+			State   string `json:"state"`
+			Flow    string `json:"flow_state"`
+			Attempt int64  `json:"attempt"`
+		}
+		err := json.Unmarshal(body, &states)
+		if err == nil {
+			body, err = json.Marshal(states)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return json.Marshal(struct {
+		Pipeline string          `json:"pipeline"`
+		At       string          `json:"at"`
+		Event    string          `json:"event"`
+		Body     json.RawMessage `json:"body"`
+	}{e.Pipeline, stamp(e.At), string(e.Kind), body})
+}
+
 const keepAlive = 15 * time.Second
 
 // events streams the changes of a flow as Server-Sent Events (HTML Living Standard,
@@ -247,7 +280,9 @@ func (a *api) events(w http.ResponseWriter, r *http.Request) error {
 	changes, cancel := a.Events.Watch(rev.ID)
 	defer cancel()
 	w.Header().Set("Content-Type", "text/event-stream")
-	w.Header().Set("Cache-Control", "no-store")
+	if r.Method == http.MethodHead {
+		return nil
+	}
 	flush := http.NewResponseController(w)
 	alive := time.NewTicker(keepAlive)
 	defer alive.Stop()
@@ -263,12 +298,7 @@ func (a *api) events(w http.ResponseWriter, r *http.Request) error {
 				return nil
 			}
 			for _, e := range list {
-				data, err := json.Marshal(struct {
-					Pipeline string          `json:"pipeline"`
-					At       string          `json:"at"`
-					Event    string          `json:"event"`
-					Body     json.RawMessage `json:"body"`
-				}{e.Pipeline, stamp(e.At), string(e.Kind), e.Body})
+				data, err := eventData(rev, e)
 				if err != nil {
 					return nil
 				}

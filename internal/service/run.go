@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -25,6 +27,8 @@ const (
 	beatLost  = 6 * time.Second // without a confirmed beat a run stops itself
 
 	releaseTime = 2 * time.Second // to give a flow back when the server stops
+
+	insistFirst, insistMost = time.Second, 30 * time.Second // between attempts to write the end of a run
 )
 
 var errLost = errors.New("the run has lost its flow")
@@ -48,18 +52,48 @@ func (s *Service) RunNext(ctx context.Context) error {
 		log.InfoContext(ctx, "flow given back: the server stops")
 		release, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTime)
 		defer cancel()
-		return s.Registry.Release(release, claim.FlowID, claim.Attempt, s.Jobs.Enqueue)
-	case errors.Is(err, errLost), errs.Is(err, errs.Conflict):
-		log.WarnContext(ctx, "run stopped: another attempt, or its owner, has the flow", "error", err)
-		return nil
+		return s.release(release, claim)
+	case errors.Is(err, errLost):
+		log.WarnContext(ctx, "run stopped: another attempt, or its owner, has the flow, or the registry was silent", "error", err)
+		// Where the registry was silent nobody else has the flow.
+		return s.insist(ctx, log, func() error { return s.release(ctx, claim) })
 	}
 	log.ErrorContext(ctx, "run broke off", "error", err)
-	return s.giveUp(ctx, claim, err)
+	return s.insist(ctx, log, func() error { return s.giveUp(ctx, claim, err) })
+}
+
+// release gives a flow back, unless it has another attempt by now.
+func (s *Service) release(ctx context.Context, c *registry.Claim) error {
+	err := s.Registry.Release(ctx, c.FlowID, c.Attempt, s.Jobs.Enqueue)
+	if err == nil {
+		s.Jobs.Wake(ctx)
+	}
+	return err
+}
+
+// insist does again what fails, until the server stops: a flow that is held and not
+// run would stay open until then. After a start such flows go on.
+func (s *Service) insist(ctx context.Context, log *slog.Logger, f func() error) error {
+	for wait := insistFirst; ; wait = min(2*wait, insistMost) {
+		err := f()
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		log.ErrorContext(ctx, "the registry does not take the end of a run", "error", err)
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(wait):
+		}
+	}
 }
 
 // giveUp fails what is still open of a flow that cannot be run.
 func (s *Service) giveUp(ctx context.Context, c *registry.Claim, cause error) error {
 	r, err := s.Registry.Flow(ctx, c.FlowID)
+	if errs.Is(err, errs.NotFound) {
+		return nil // deleted
+	}
 	if err != nil {
 		return err
 	}
@@ -68,9 +102,12 @@ func (s *Service) giveUp(ctx context.Context, c *registry.Claim, cause error) er
 			continue
 		}
 		_, err := s.Registry.Apply(ctx, registry.Event{
-			FlowID: c.FlowID, Pipeline: p.ID, Kind: registry.KindFinish, Errors: []string{errs.Detail(cause)}, Attempt: c.Attempt,
+			FlowID: c.FlowID, Pipeline: p.ID, Kind: registry.KindFinish, Errors: strings.Split(errs.Detail(cause), "\n"), Attempt: c.Attempt,
 		})
-		if err != nil && !errs.Is(err, errs.Conflict) {
+		if errs.Is(err, errs.Conflict) {
+			return nil // another attempt has it
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -107,7 +144,7 @@ func (s *Service) run(ctx context.Context, c *registry.Claim) (*engine.Outcome, 
 	beats.Go(func() { s.beat(ctx, c, progress, stop) })
 	defer beats.Wait()
 	defer stop(nil)
-	return engine.Execute(ctx, engine.Flow{
+	outcome, err := engine.Execute(ctx, engine.Flow{
 		Pipelines: pipelines,
 		Sources:   &sources{s, c.OwnerID},
 		Sink:      sink,
@@ -117,6 +154,11 @@ func (s *Service) run(ctx context.Context, c *registry.Claim) (*engine.Outcome, 
 		Log:       s.Log,
 		Report:    func(ctx context.Context, e engine.Event) error { return s.report(ctx, c, pipelines, sink, e) },
 	})
+	if err != nil && errors.Is(context.Cause(ctx), errLost) {
+		// What broke off because of that may say only that its context is over.
+		return nil, errLost
+	}
+	return outcome, err
 }
 
 // done gives what earlier attempts published and what is still there.
@@ -165,6 +207,9 @@ func (s *Service) report(ctx context.Context, c *registry.Claim, pipelines []pla
 		}
 	}
 	_, err := s.Registry.Apply(ctx, ev)
+	if errs.Is(err, errs.Conflict) {
+		return errors.Join(errLost, err)
+	}
 	return err
 }
 

@@ -7,10 +7,12 @@
 package service
 
 import (
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"log/slog"
 	"strings"
 	"time"
@@ -66,10 +68,14 @@ const (
 	missingOwner = "Missing owner in spec"
 )
 
+const maxIdempotencyKey = 255 // bytes
+
 // Upload accepts a Flow-Spec: from here on there is a revision that will be run. A
 // refusal has the lines of its errors as its detail and leaves nothing behind.
 func (s *Service) Upload(ctx context.Context, token string, body []byte, idempotencyKey string) (*registry.Revision, error) {
 	const op = "service.Upload"
+	// What is kept is JSON as the registry reads it, without a byte order mark.
+	body = bytes.TrimPrefix(body, []byte("\ufeff"))
 	raw, err := flowspec.ParseJSON(body)
 	if err != nil {
 		return nil, err
@@ -84,6 +90,9 @@ func (s *Service) Upload(ctx context.Context, token string, body []byte, idempot
 	}
 	if err != nil {
 		return nil, err
+	}
+	if len(idempotencyKey) > maxIdempotencyKey {
+		return nil, errs.New(errs.Invalid, op, "the idempotency key is longer than %d bytes", maxIdempotencyKey)
 	}
 	// The limit of datasets is looked at before the spec is judged, so a spec that
 	// is wrong is refused from inside the transaction that counts.
@@ -121,6 +130,16 @@ func (s *Service) Upload(ctx context.Context, token string, body []byte, idempot
 		return planned, nil
 	}
 	r, err := s.Registry.CreateRevision(ctx, n)
+	if errs.Is(err, errs.Conflict) && n.Owner != "" {
+		// The name is another owner's, unless it is the idempotency key, of which the
+		// registry says so again. A name in the spec is wrong there; one that only
+		// the token has is left out.
+		n.Owner = ""
+		if spec.Owner != "" {
+			refusal = invalid([]flowspec.Problem{{Pointer: "/meta/owner", Message: fmt.Sprintf("the name %q is another owner's", spec.Owner)}})
+		}
+		r, err = s.Registry.CreateRevision(ctx, n)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -152,10 +171,14 @@ func (s *Service) check(raw map[string]any) (*flowspec.Spec, error) {
 		problems = s.checkSources(spec)
 	}
 	if len(problems) > 0 {
-		lines := append([]string{invalidSpec}, flowspec.ProblemLines(problems)...)
-		return nil, errs.New(errs.Invalid, "service.check", "%s", strings.Join(lines, "\n"))
+		return nil, invalid(problems)
 	}
 	return spec, nil
+}
+
+func invalid(problems []flowspec.Problem) error {
+	lines := append([]string{invalidSpec}, flowspec.ProblemLines(problems)...)
+	return errs.New(errs.Invalid, "service.check", "%s", strings.Join(lines, "\n"))
 }
 
 // planRevision plans a revision for the embedded engine. It gives the same plan
@@ -175,6 +198,7 @@ func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.0000
 func (s *Service) Status(ctx context.Context, token, datasetID, which string) (*registry.Revision, error) {
 	r, err := s.Registry.Revision(ctx, datasetID, which)
 	switch {
+	case errs.Is(err, errs.NotFound):
 	case err != nil:
 		return nil, err
 	case s.mayRead(ctx, token, r):
@@ -182,11 +206,20 @@ func (s *Service) Status(ctx context.Context, token, datasetID, which string) (*
 	case s.Redact:
 		return redacted(r), nil
 	}
-	return nil, noRevision(datasetID, which)
+	return nil, s.hidden(ctx, token, errs.New(errs.NotFound, "service.Status", "no revision %q of dataset %q", which, datasetID))
 }
 
-func noRevision(datasetID, which string) error {
-	return errs.New(errs.NotFound, "service.Status", "no revision %q of dataset %q", which, datasetID)
+// hidden is the answer for what is not there and for what is not shown, which
+// nobody can tell apart. While a token cannot be judged, that is said of both, so
+// that an owner does not take a private dataset for one that is gone.
+func (s *Service) hidden(ctx context.Context, token string, notFound error) error {
+	if token == "" {
+		return notFound
+	}
+	if _, err := s.Verifier.Verify(ctx, token); errs.Is(err, errs.Unavailable) {
+		return err
+	}
+	return notFound
 }
 
 func (s *Service) mayRead(ctx context.Context, token string, r *registry.Revision) bool {
@@ -200,7 +233,8 @@ func (s *Service) mayRead(ctx context.Context, token string, r *registry.Revisio
 	return err == nil && caller.Allows(auth.Read, r.OwnerID)
 }
 
-// redacted keeps states, titles and times.
+// redacted keeps states, titles and times. That there is no spec tells one from a
+// whole revision.
 func redacted(r *registry.Revision) *registry.Revision {
 	out := *r
 	out.Spec, out.Errors, out.Logs, out.Stats, out.DescriptorKey = nil, nil, nil, nil, ""
@@ -226,7 +260,7 @@ func (s *Service) PackageFile(ctx context.Context, token, key string) (object st
 	notFound := errs.New(errs.NotFound, "service.PackageFile", "there is no object %q", key)
 	r, err := s.Registry.Revision(ctx, datasetID, which)
 	if errs.Is(err, errs.NotFound) || errs.Is(err, errs.Invalid) || err == nil && !s.mayRead(ctx, token, r) {
-		return "", notFound
+		return "", s.hidden(ctx, token, notFound)
 	}
 	if err != nil {
 		return "", err
@@ -259,10 +293,14 @@ func (s *Service) Cancel(ctx context.Context, token, datasetID, which string) (r
 	if err != nil {
 		return 0, err
 	}
-	if r.State.Ended() {
-		return 0, errs.New(errs.Conflict, "service.Cancel", "%s has ended: it is %s", r.ID, r.State)
+	state := r.State
+	if !state.Ended() {
+		state, err = s.Registry.Cancel(ctx, r.ID, "Cancelled by its owner")
+		if err != nil || state != registry.Succeeded { // else it ended in between
+			return state, err
+		}
 	}
-	return s.Registry.Cancel(ctx, r.ID, "Cancelled by its owner")
+	return 0, errs.New(errs.Conflict, "service.Cancel", "%s has ended: it is %s", r.ID, state)
 }
 
 // Retry makes a new attempt of a revision of the caller's that failed or was
