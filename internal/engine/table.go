@@ -129,26 +129,49 @@ func (t *table) sourceFormat() string {
 	return strings.ToLower(f)
 }
 
+// reading finds out how a resource is read as a table. What keeps it from being
+// read goes into the problems.
+func reading(resource map[string]any, sourceFormat string, p *Problems) (schema *tableschema.Schema, options csv.Options, ok bool) {
+	schema, err := parseSchema(resource)
+	if err != nil {
+		p.add(Problem{Code: codeSchema, Message: strings.Join(errorLines(err), " ")})
+		return nil, options, false
+	}
+	if !readable(sourceFormat) {
+		p.add(unreadable(sourceFormat))
+		return schema, options, false
+	}
+	options, err = readerOptions(resource, sourceFormat)
+	if err != nil {
+		p.add(Problem{Code: codeDialect, Message: strings.Join(errorLines(err), " ")})
+		return schema, options, false
+	}
+	options.Pool = &stream.Pool{}
+	return schema, options, true
+}
+
+// openTable opens a file as a table and reads its header.
+func openTable(from io.Reader, options csv.Options) (*csv.Reader, []string, error) {
+	reader, err := csv.NewReader(from, options)
+	if err != nil {
+		return nil, nil, err
+	}
+	labels, err := reader.Header()
+	if err == io.EOF {
+		err = &csv.Error{Code: codeSource, Message: "the file is empty"}
+	}
+	return reader, labels, err
+}
+
 // readTable reads, checks and writes a table. Its error is one of the source or
 // of the machine; what is wrong with the table is in its problems.
 func (r *run) readTable(ctx context.Context, t *table, from io.Reader) error {
-	schema, err := parseSchema(t.resource.Added)
-	if err != nil {
-		t.problems.add(Problem{Code: codeSchema, Message: strings.Join(errorLines(err), " ")})
-		return nil
-	}
+	schema, options, ok := reading(t.resource.Added, t.sourceFormat(), t.problems)
 	t.schema = schema
-	if f := t.sourceFormat(); !readable(f) {
-		t.problems.add(unreadable(f))
+	if !ok {
 		return nil
 	}
-	options, err := readerOptions(t.resource.Added, t.sourceFormat())
-	if err != nil {
-		t.problems.add(Problem{Code: codeDialect, Message: strings.Join(errorLines(err), " ")})
-		return nil
-	}
-	pool := &stream.Pool{}
-	options.Pool = pool
+	var err error
 	t.checker, err = newChecker(schema, true, r.Temp, t.problems)
 	if err != nil {
 		return err
@@ -173,14 +196,7 @@ func (r *run) readTable(ctx context.Context, t *table, from io.Reader) error {
 // pump runs the parts of a table at the same time: one goroutine parses, this
 // one checks, and one an output writes. It returns when all have ended.
 func (r *run) pump(ctx context.Context, t *table, from io.Reader, options csv.Options) error {
-	reader, err := csv.NewReader(from, options)
-	if err != nil {
-		return err
-	}
-	labels, err := reader.Header()
-	if err == io.EOF {
-		return &csv.Error{Code: codeSource, Message: "the file is empty"}
-	}
+	reader, labels, err := openTable(from, options)
 	if err != nil {
 		return err
 	}

@@ -9,7 +9,6 @@ import (
 
 	"github.com/datahq/specstore/internal/errs"
 	"github.com/datahq/specstore/internal/format/csv"
-	"github.com/datahq/specstore/internal/stream"
 	"github.com/datahq/specstore/internal/tableschema"
 )
 
@@ -80,25 +79,14 @@ func Validate(ctx context.Context, temp string, tables []TableInput) ([]*TableRe
 func (report *TableReport) validate(ctx context.Context, temp string, in TableInput, refs references) error {
 	p := &report.Problems
 	report.unread = true
-	schema, err := parseSchema(in.Resource)
-	if err != nil {
-		p.add(Problem{Code: codeSchema, Message: strings.Join(errorLines(err), " ")})
-		return nil
-	}
 	sourceFormat := in.Format
 	if f, ok := in.Resource["format"].(string); ok && f != "" {
 		sourceFormat = f
 	}
-	if !readable(sourceFormat) {
-		p.add(unreadable(sourceFormat))
+	schema, options, ok := reading(in.Resource, strings.ToLower(sourceFormat), p)
+	if !ok {
 		return nil
 	}
-	options, err := readerOptions(in.Resource, strings.ToLower(sourceFormat))
-	if err != nil {
-		p.add(Problem{Code: codeDialect, Message: strings.Join(errorLines(err), " ")})
-		return nil
-	}
-	options.Pool = &stream.Pool{}
 	c, err := newChecker(schema, false, temp, p)
 	if err != nil {
 		return err
@@ -134,14 +122,7 @@ func (report *TableReport) validate(ctx context.Context, temp string, in TableIn
 
 // read checks a whole table and keeps no row.
 func (c *checker) read(ctx context.Context, body io.Reader, options csv.Options) error {
-	reader, err := csv.NewReader(body, options)
-	if err != nil {
-		return err
-	}
-	labels, err := reader.Header()
-	if err == io.EOF {
-		return &csv.Error{Code: codeSource, Message: "the file is empty"}
-	}
+	reader, labels, err := openTable(body, options)
 	if err != nil {
 		return err
 	}

@@ -8,36 +8,21 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
 	"mime/multipart"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/datahq/specstore/internal/auth"
-	"github.com/datahq/specstore/internal/fetch"
 	"github.com/datahq/specstore/internal/httpapi"
-	"github.com/datahq/specstore/internal/jobs"
-	"github.com/datahq/specstore/internal/objstore"
-	"github.com/datahq/specstore/internal/pkgstore"
-	"github.com/datahq/specstore/internal/rawstore"
 	"github.com/datahq/specstore/internal/registry"
 	"github.com/datahq/specstore/internal/service"
-	"github.com/datahq/specstore/internal/sqldb"
+	"github.com/datahq/specstore/internal/service/servicetest"
+	"github.com/datahq/specstore/internal/testkit"
 )
-
-// issuer signs the tokens of all tests; its key is slow to make.
-var issuer = sync.OnceValues(func() (*auth.Issuer, error) {
-	key, err := auth.GenerateKey()
-	if err != nil {
-		return nil, err
-	}
-	return auth.NewIssuer(key)
-})
 
 // options are what servers differ in.
 type options struct {
@@ -58,58 +43,31 @@ type server struct {
 	stop   func() // as when the server stops
 }
 
-func must[V any](v V, err error) func(testing.TB) V {
-	return func(t testing.TB) V {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return v
-	}
-}
-
 func start(t *testing.T, o options) *server {
 	t.Helper()
-	ctx, dir := t.Context(), t.TempDir()
-	log := slog.New(slog.DiscardHandler)
-	db := must(sqldb.Open(ctx, sqldb.Config{URL: "sqlite:///" + filepath.Join(dir, "registry.db")}))(t)
-	t.Cleanup(func() { _ = db.Close() })
-	store := must(registry.Open(ctx, db, registry.Options{}))(t)
-	objects := func(name string) *objstore.Local {
-		l := must(objstore.OpenLocal(filepath.Join(dir, name)))(t)
-		t.Cleanup(func() { _ = l.Close() })
-		return l
-	}
 	h := httptest.NewUnstartedServer(nil)
 	base := "http://" + h.Listener.Addr().String()
-	s := &server{T: t, http: h, store: store, issuer: must(issuer())(t)}
-	keys := auth.Keys(s.issuer)
-	handed := s.issuer
+	parts := servicetest.Options{PublicURL: base, Redact: o.redact}
 	if o.authServer != "" {
-		keys, handed = must(auth.NewRemoteKeys(o.authServer, nil))(t), nil
+		parts.Keys = testkit.Must(auth.NewRemoteKeys(o.authServer, nil))(t)
 	}
-	secret := []byte("secret of the tests")
-	verifier := &auth.Verifier{Keys: keys}
-	raw := rawstore.New(objects("rawstore"), secret, time.Now)
-	packages := pkgstore.New(objects("pkgstore"), base+"/pkgstore")
-	queue := must(jobs.New(ctx, db, jobs.Config{
-		Workers: 2, Log: log, Run: func(ctx context.Context) error { return s.svc.RunNext(ctx) },
-	}))(t)
-	s.svc = service.New(service.Parts{
-		Registry: store, Verifier: verifier, Raw: raw, Packages: packages, Fetch: must(fetch.New(fetch.Config{}))(t), Jobs: queue,
-		RawBases: []string{base + "/rawstore/o"}, Redact: o.redact, Temp: t.TempDir(), Holder: "test", Secret: secret, Now: time.Now, Log: log,
-	})
+	f := servicetest.New(t, parts)
+	s := &server{T: t, http: h, store: f.Registry, svc: f.Service, issuer: f.Issuer}
+	handed := f.Issuer
+	if o.authServer != "" {
+		handed = nil
+	}
 	if o.workers {
-		if err := queue.Start(ctx); err != nil {
+		if err := f.Queue.Start(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { _ = queue.Stop(context.WithoutCancel(ctx)) })
+		t.Cleanup(func() { _ = f.Queue.Stop(context.WithoutCancel(t.Context())) })
 	}
 	stopping := make(chan struct{})
 	s.stop = sync.OnceFunc(func() { close(stopping) })
 	h.Config.Handler = httpapi.New(httpapi.Config{
-		Service: s.svc, Events: store, Packages: packages, Raw: raw, Verifier: verifier, Issuer: handed, PublicURL: base,
-		UpdateToken: o.updateToken, Loopback: !o.public, Stopping: stopping, Now: time.Now, Log: log,
+		Service: f.Service, Events: f.Registry, Packages: f.Packages, Raw: f.Raw, Verifier: f.Verifier, Issuer: handed, PublicURL: base,
+		UpdateToken: o.updateToken, Loopback: !o.public, Stopping: stopping, Now: time.Now, Log: f.Log,
 	})
 	h.Start()
 	t.Cleanup(h.Close)
@@ -125,7 +83,7 @@ func (s *server) token(owner, service string) string {
 
 func (s *server) sign(c auth.Claims) string {
 	s.Helper()
-	return must(s.issuer.Sign(c, time.Now()))(s)
+	return testkit.Must(s.issuer.Sign(c, time.Now()))(s)
 }
 
 // answer is an answer that was read whole.
@@ -138,7 +96,7 @@ type answer struct {
 // do sends a request; headers are "Name: value".
 func (s *server) do(method, path, body string, headers ...string) answer {
 	s.Helper()
-	req := must(http.NewRequestWithContext(s.Context(), method, s.http.URL+path, strings.NewReader(body)))(s)
+	req := testkit.Must(http.NewRequestWithContext(s.Context(), method, s.http.URL+path, strings.NewReader(body)))(s)
 	for _, line := range headers {
 		name, value, _ := strings.Cut(line, ": ")
 		if name == "Host" {
@@ -146,9 +104,9 @@ func (s *server) do(method, path, body string, headers ...string) answer {
 		}
 		req.Header.Set(name, value)
 	}
-	res := must(s.http.Client().Transport.RoundTrip(req))(s) // which follows no redirects
+	res := testkit.Must(s.http.Client().Transport.RoundTrip(req))(s) // which follows no redirects
 	defer res.Body.Close()
-	return answer{res.StatusCode, res.Header, string(must(io.ReadAll(res.Body))(s))}
+	return answer{res.StatusCode, res.Header, string(testkit.Must(io.ReadAll(res.Body))(s))}
 }
 
 // get reads as the owner of a token, or as nobody.
@@ -230,7 +188,7 @@ func (s *server) form(fields map[string]string, content string) (body, header st
 			s.Fatal(err)
 		}
 	}
-	if _, err := io.WriteString(must(m.CreateFormFile("file", "t.csv"))(s), content); err != nil {
+	if _, err := io.WriteString(testkit.Must(m.CreateFormFile("file", "t.csv"))(s), content); err != nil {
 		s.Fatal(err)
 	}
 	if err := m.Close(); err != nil {

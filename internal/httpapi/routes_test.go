@@ -11,6 +11,7 @@ import (
 
 	"github.com/datahq/specstore/internal/auth"
 	"github.com/datahq/specstore/internal/registry"
+	"github.com/datahq/specstore/internal/testkit"
 )
 
 // TestRoutes: what is not there, or not with this method, is said in JSON.
@@ -82,7 +83,7 @@ func TestOddRequests(t *testing.T) {
 		"CONNECT example.com:443", "CONNECT /source/upload", "GET *", "OPTIONS *", "GET http://other.example/healthz", "GET /%", "GET /source/%2e%2e/a/1",
 		"GET /pkgstore/%2e%2e/%2e%2e/registry.db", "GET /source/a/b/1?jwt=%zz&%", "get /healthz", "GET /source/upload/cancel/retry",
 	} {
-		conn := must(net.Dial("tcp", s.http.Listener.Addr().String()))(t)
+		conn := testkit.Must(net.Dial("tcp", s.http.Listener.Addr().String()))(t)
 		fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", line)
 		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
 		if err != nil {

@@ -13,13 +13,14 @@ import (
 
 	"github.com/datahq/specstore/internal/auth"
 	"github.com/datahq/specstore/internal/registry"
+	"github.com/datahq/specstore/internal/testkit"
 )
 
 // create makes a revision past the API, for runners that no upload asks for: it has
 // the pipelines "a", "b", which waits for it, and the last one.
 func (s *server) create(owner, dataset, findability string, runner registry.Runner) *registry.Revision {
 	s.Helper()
-	return must(s.store.CreateRevision(s.Context(), registry.New{
+	return testkit.Must(s.store.CreateRevision(s.Context(), registry.New{
 		OwnerID: owner, Dataset: dataset, Findability: findability, Spec: json.RawMessage(spec(owner, dataset, findability, somewhere)), Runner: runner, MaxDatasets: -1,
 		Plan: func(n int64, _ time.Time, _ bool) ([]registry.PlannedPipeline, error) {
 			flow := fmt.Sprintf("%s/%s/%d", owner, dataset, n)
@@ -360,9 +361,9 @@ func TestEvents(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	read := func(after string) *bufio.Scanner {
-		req := must(http.NewRequestWithContext(ctx, "GET", s.http.URL+"/source/"+flow+"/events", nil))(t)
+		req := testkit.Must(http.NewRequestWithContext(ctx, "GET", s.http.URL+"/source/"+flow+"/events", nil))(t)
 		req.Header.Set("Last-Event-ID", after)
-		res := must(s.http.Client().Do(req))(t)
+		res := testkit.Must(s.http.Client().Do(req))(t)
 		t.Cleanup(func() { res.Body.Close() })
 		return bufio.NewScanner(res.Body)
 	}

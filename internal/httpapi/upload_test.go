@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/datahq/specstore/internal/auth"
+	"github.com/datahq/specstore/internal/testkit"
 )
 
 const (
@@ -63,7 +64,7 @@ func TestUploadRefusals(t *testing.T) {
 		{name: "changed signature", token: me[:len(me)-6] + "AAAAAA", body: good, status: 401, errors: []string{denied}},
 		{name: "user token", token: s.token("me", ""), body: good, status: 401, errors: []string{denied}},
 		{name: "token of another service", token: s.token("me", auth.ServiceRawstore), body: good, status: 401, errors: []string{denied}},
-		{name: "expired", token: must(s.issuer.Sign(auth.Claims{UserID: "me", Service: auth.ServiceSource, Expires: time.Hour}, time.Now().Add(-2*time.Hour)))(t), body: good, status: 401, errors: []string{denied}},
+		{name: "expired", token: testkit.Must(s.issuer.Sign(auth.Claims{UserID: "me", Service: auth.ServiceSource, Expires: time.Hour}, time.Now().Add(-2*time.Hour)))(t), body: good, status: 401, errors: []string{denied}},
 		{name: "other owner", token: s.token("you", auth.ServiceSource), body: good, status: 403, errors: []string{denied}},
 		{name: "no datasets, and nothing is right", token: none, body: `{"meta":{"ownerid":"me"},"schedule":1}`, status: 403, errors: []string{"Max datasets for user exceeded plan limit (0)"}},
 		{name: "schedule is a number", token: me, body: with(`"schedule":1`), status: 400, errors: []string{"Schedule should be a string"}},
@@ -164,7 +165,7 @@ func TestOwnerName(t *testing.T) {
 	}
 	names := map[string]string{}
 	for _, owner := range []string{"first", "second"} {
-		for _, d := range must(s.store.Datasets(t.Context(), owner))(t) {
+		for _, d := range testkit.Must(s.store.Datasets(t.Context(), owner))(t) {
 			names[d.ID] = d.Owner
 		}
 	}
@@ -232,7 +233,7 @@ func TestConcurrentUploads(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	datasets := must(s.store.Datasets(t.Context(), "me"))(t)
+	datasets := testkit.Must(s.store.Datasets(t.Context(), "me"))(t)
 	if len(datasets) != 2 || len(accepted)+refused != 2*pushes {
 		t.Errorf("%d datasets under a limit of 2; %d accepted, %d refused", len(datasets), len(accepted), refused)
 	}

@@ -65,7 +65,7 @@ func TestLayers(t *testing.T) {
 			level[name] = i
 		}
 	}
-	tests := []string{"internal/testkit", "internal/layers", "internal/objstore/objstoretest"}
+	tests := []string{"internal/testkit", "internal/layers", "internal/objstore/objstoretest", "internal/service/servicetest"}
 	d := json.NewDecoder(bytes.NewReader(out))
 	for {
 		var p goPackage

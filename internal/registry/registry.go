@@ -92,7 +92,9 @@ type PlannedPipeline struct {
 type New struct {
 	OwnerID string
 	Owner   string // the owner's name, of which there is one for an ID; may be empty
-	Dataset string
+	// OwnerTaken is what a name that is another owner's fails with; nil leaves it out.
+	OwnerTaken error
+	Dataset    string
 	// Findability is "published", "unlisted" or "private"; empty is private. It is the
 	// whole dataset's: what it hides is hidden from now on, and what it shows is shown
 	// when the revision has succeeded, or at once where the dataset is new.
@@ -148,16 +150,6 @@ func (s *Store) CreateRevision(ctx context.Context, n New) (*Revision, error) {
 				return err
 			}
 		}
-		if n.Owner != "" {
-			changed, err := tx.Exec(ctx, `
-				UPDATE owner SET name = $2 WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM owner o WHERE o.name = $2 AND o.id <> $1)`, n.OwnerID, n.Owner)
-			if err != nil {
-				return err
-			}
-			if changed == 0 {
-				return errs.New(errs.Conflict, op, "the owner name %q is another owner's", n.Owner)
-			}
-		}
 		var deleted sql.NullInt64
 		err := tx.QueryRow(ctx, `SELECT deleted_at FROM dataset WHERE identifier = $1`, datasetID).Scan(&deleted)
 		isNew := noRows(err) || deleted.Valid
@@ -171,6 +163,16 @@ func (s *Store) CreateRevision(ctx context.Context, n New) (*Revision, error) {
 			}
 			if count >= n.MaxDatasets {
 				return errs.New(errs.Forbidden, op, "Max datasets for user exceeded plan limit (%d)", n.MaxDatasets)
+			}
+		}
+		if n.Owner != "" {
+			changed, err := tx.Exec(ctx, `
+				UPDATE owner SET name = $2 WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM owner o WHERE o.name = $2 AND o.id <> $1)`, n.OwnerID, n.Owner)
+			if err != nil {
+				return err
+			}
+			if changed == 0 && n.OwnerTaken != nil {
+				return n.OwnerTaken
 			}
 		}
 		findability := n.Findability

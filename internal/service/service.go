@@ -107,6 +107,8 @@ func (s *Service) Upload(ctx context.Context, token string, body []byte, idempot
 		n.Findability, n.Owner = spec.Findability, spec.Owner
 		if n.Owner == "" {
 			n.Owner = caller.UserName
+		} else {
+			n.OwnerTaken = invalid([]flowspec.Problem{{Pointer: "/meta/owner", Message: fmt.Sprintf("the name %q is another owner's", n.Owner)}})
 		}
 		if spec.Schedule.Every > 0 {
 			n.ScheduledFor = now.Add(spec.Schedule.Every)
@@ -130,16 +132,6 @@ func (s *Service) Upload(ctx context.Context, token string, body []byte, idempot
 		return planned, nil
 	}
 	r, err := s.Registry.CreateRevision(ctx, n)
-	if errs.Is(err, errs.Conflict) && n.Owner != "" {
-		// The name is another owner's, unless it is the idempotency key, of which the
-		// registry says so again. A name in the spec is wrong there; one that only
-		// the token has is left out.
-		n.Owner = ""
-		if spec.Owner != "" {
-			refusal = invalid([]flowspec.Problem{{Pointer: "/meta/owner", Message: fmt.Sprintf("the name %q is another owner's", spec.Owner)}})
-		}
-		r, err = s.Registry.CreateRevision(ctx, n)
-	}
 	if err != nil {
 		return nil, err
 	}

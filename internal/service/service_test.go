@@ -7,11 +7,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -22,70 +20,30 @@ import (
 	"github.com/datahq/specstore/internal/auth"
 	"github.com/datahq/specstore/internal/errs"
 	"github.com/datahq/specstore/internal/fetch"
-	"github.com/datahq/specstore/internal/jobs"
-	"github.com/datahq/specstore/internal/objstore"
 	"github.com/datahq/specstore/internal/pkgstore"
 	"github.com/datahq/specstore/internal/rawstore"
 	"github.com/datahq/specstore/internal/registry"
-	"github.com/datahq/specstore/internal/service"
+	"github.com/datahq/specstore/internal/service/servicetest"
 	"github.com/datahq/specstore/internal/sqldb"
+	"github.com/datahq/specstore/internal/testkit"
 )
-
-// issuer signs the tokens of all tests; its key is slow to make.
-var issuer = sync.OnceValues(func() (*auth.Issuer, error) {
-	key, err := auth.GenerateKey()
-	if err != nil {
-		return nil, err
-	}
-	return auth.NewIssuer(key)
-})
 
 // fixture is a service over the real parts, without workers: a test runs flows itself.
 type fixture struct {
 	*testing.T
-	*service.Service
-	db    *sqldb.DB
+	*servicetest.Fixture
 	token string // of the owner "me"
-	temp  string
 }
 
-func must[V any](v V, err error) func(testing.TB) V {
-	return func(t testing.TB) V {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return v
-	}
-}
-
-const rawBase = "https://specstore.example/rawstore/o"
+const (
+	publicURL = "https://specstore.example"
+	rawBase   = publicURL + "/rawstore/o"
+)
 
 func start(t *testing.T) *fixture {
 	t.Helper()
-	ctx, dir := t.Context(), t.TempDir()
-	db := must(sqldb.Open(ctx, sqldb.Config{URL: "sqlite:///" + filepath.Join(dir, "registry.db")}))(t)
-	t.Cleanup(func() { _ = db.Close() })
-	objects := func(name string) *objstore.Local {
-		l := must(objstore.OpenLocal(filepath.Join(dir, name)))(t)
-		t.Cleanup(func() { _ = l.Close() })
-		return l
-	}
-	f := &fixture{T: t, db: db, temp: filepath.Join(dir, "tmp")}
-	if err := os.Mkdir(f.temp, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	keys := must(issuer())(t)
-	f.token = must(keys.Sign(auth.Claims{UserID: "me", Service: auth.ServiceSource, MaxDatasets: 10}, time.Now()))(t)
-	log := slog.New(slog.DiscardHandler)
-	secret := []byte("secret of the tests")
-	f.Service = service.New(service.Parts{
-		Registry: must(registry.Open(ctx, db, registry.Options{}))(t), Verifier: &auth.Verifier{Keys: keys},
-		Raw: rawstore.New(objects("rawstore"), secret, time.Now), Packages: pkgstore.New(objects("pkgstore"), "https://specstore.example/pkgstore"),
-		Fetch:    must(fetch.New(fetch.Config{Allow: []string{"127.0.0.1"}}))(t),
-		Jobs:     must(jobs.New(ctx, db, jobs.Config{Workers: 1, Log: log, Run: func(ctx context.Context) error { return f.RunNext(ctx) }}))(t),
-		RawBases: []string{rawBase}, Temp: f.temp, Holder: "test", Secret: secret, Now: time.Now, Log: log,
-	})
+	f := &fixture{T: t, Fixture: servicetest.New(t, servicetest.Options{PublicURL: publicURL, Fetch: fetch.Config{Allow: []string{"127.0.0.1"}}})}
+	f.token = testkit.Must(f.Issuer.Sign(auth.Claims{UserID: "me", Service: auth.ServiceSource, MaxDatasets: 10}, time.Now()))(t)
 	return f
 }
 
@@ -98,14 +56,14 @@ func spec(dataset, address string) []byte {
 
 func (f *fixture) upload(dataset, address string) *registry.Revision {
 	f.Helper()
-	return must(f.Upload(f.Context(), f.token, spec(dataset, address), ""))(f.T)
+	return testkit.Must(f.Upload(f.Context(), f.token, spec(dataset, address), ""))(f.T)
 }
 
 // file keeps an uploaded file of the owner and gives its address.
 func (f *fixture) file(content string) string {
 	f.Helper()
 	sum := md5.Sum([]byte(content))
-	leaves := must(f.Raw.Authorize(f.Context(), "me", map[string]rawstore.File{
+	leaves := testkit.Must(f.Raw.Authorize(f.Context(), "me", map[string]rawstore.File{
 		"t": {Length: int64(len(content)), MD5: base64.StdEncoding.EncodeToString(sum[:])},
 	}, rawBase))(f.T)
 	if err := f.Raw.Accept(f.Context(), leaves["t"].Query, strings.NewReader(content)); err != nil {
@@ -121,7 +79,7 @@ const (
 
 func (f *fixture) status(r *registry.Revision) *registry.Revision {
 	f.Helper()
-	return must(f.Status(f.Context(), f.token, r.DatasetID, fmt.Sprint(r.Number)))(f.T)
+	return testkit.Must(f.Status(f.Context(), f.token, r.DatasetID, fmt.Sprint(r.Number)))(f.T)
 }
 
 func (f *fixture) await(r *registry.Revision, state registry.State) {
@@ -146,9 +104,9 @@ func (f *fixture) run() {
 // read reads what is published under a key.
 func (f *fixture) read(key string) []byte {
 	f.Helper()
-	o := must(f.Packages.Open(f.Context(), must(f.PackageFile(f.Context(), "", key))(f.T)))(f.T)
+	o := testkit.Must(f.Packages.Open(f.Context(), testkit.Must(f.PackageFile(f.Context(), "", key))(f.T)))(f.T)
 	defer o.Close()
-	return must(io.ReadAll(o))(f.T)
+	return testkit.Must(io.ReadAll(o))(f.T)
 }
 
 // checkPublished holds what a revision published against the table that was sent.
@@ -187,7 +145,7 @@ func (f *fixture) checkPublished(r *registry.Revision) {
 // checkClean says that a run left no files in the making behind.
 func (f *fixture) checkClean() {
 	f.Helper()
-	if left := must(os.ReadDir(f.temp))(f.T); len(left) > 0 {
+	if left := testkit.Must(os.ReadDir(f.Temp))(f.T); len(left) > 0 {
 		f.Errorf("%s is left behind", left[0].Name())
 	}
 }
@@ -392,7 +350,7 @@ func TestSilentRegistry(t *testing.T) {
 	done := f.running(t.Context(), s)
 	release, held := make(chan struct{}), make(chan error, 1)
 	go func() { // nobody else writes meanwhile
-		held <- f.db.Tx(t.Context(), func(context.Context, sqldb.Tx) error { <-release; return nil })
+		held <- f.DB.Tx(t.Context(), func(context.Context, sqldb.Tx) error { <-release; return nil })
 	}()
 	time.AfterFunc(7500*time.Millisecond, func() { close(release) })
 	f.stops(done, 20*time.Second)
@@ -428,7 +386,7 @@ func TestFailedSource(t *testing.T) {
 		if st.State != registry.Failed || !strings.Contains(strings.ToLower(said), c.want) {
 			t.Errorf("%s: %s %q, want %q", dataset, st.State, said, c.want)
 		}
-		if strings.Contains(said, "secret") || strings.Contains(said, f.temp) || strings.HasPrefix(said, "Dependency unsuccessful") {
+		if strings.Contains(said, "secret") || strings.Contains(said, f.Temp) || strings.HasPrefix(said, "Dependency unsuccessful") {
 			t.Errorf("%s: %q", dataset, said)
 		}
 		if _, err := f.PackageFile(t.Context(), f.token, pkgstore.DescriptorKey(r.DatasetID, 1)); !errs.Is(err, errs.NotFound) {
@@ -457,8 +415,8 @@ func TestAnothersFile(t *testing.T) {
 	body = strings.Replace(body, `"path":"t.csv"`, `"path":"`+key+`"`, 1)
 	body = strings.Replace(body, `"kind":"datapackage"`, `"kind":"datapackage","url":"`+rawBase+`/me/datapackage.json"`, 1)
 	body = strings.Replace(body, `"ownerid":"me"`, `"ownerid":"you"`, 1)
-	token := must(must(issuer())(t).Sign(auth.Claims{UserID: "you", Service: auth.ServiceSource, MaxDatasets: 1}, time.Now()))(t)
-	r := must(f.Upload(t.Context(), token, []byte(body), ""))(t)
+	token := testkit.Must(f.Issuer.Sign(auth.Claims{UserID: "you", Service: auth.ServiceSource, MaxDatasets: 1}, time.Now()))(t)
+	r := testkit.Must(f.Upload(t.Context(), token, []byte(body), ""))(t)
 	f.run()
 	if st := f.status(r); st.State != registry.Failed || !slices.Contains(st.Errors, "the uploaded file is another owner's") {
 		t.Errorf("%s %q", st.State, st.Errors)
@@ -471,7 +429,7 @@ func TestBrokenMachine(t *testing.T) {
 	t.Parallel()
 	f := start(t)
 	r := f.upload("a", f.file(small))
-	if err := os.Remove(f.temp); err != nil {
+	if err := os.Remove(f.Temp); err != nil {
 		t.Fatal(err)
 	}
 	f.run()

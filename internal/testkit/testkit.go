@@ -1,5 +1,5 @@
 // Package testkit holds what the tests of several packages share: the places of
-// the captured cases and of the module. It is imported by tests only.
+// the captured cases and of the module, and what saves lines. It is imported by tests only.
 package testkit
 
 import (
@@ -40,4 +40,16 @@ func Shared(t testing.TB, elem ...string) string {
 		t.Skipf("%s is missing: captured cases are not run", dir)
 	}
 	return dir
+}
+
+// Must gives what a call gave, and ends the test where that failed:
+// Must(os.Open(name))(t).
+func Must[V any](v V, err error) func(testing.TB) V {
+	return func(t testing.TB) V {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
 }

@@ -1,0 +1,79 @@
+// Package servicetest makes a service over real parts for tests: a new SQLite
+// database, local stores, a queue and an issuer of its own, all gone after the test.
+// Nothing in it stands in for a part.
+package servicetest
+
+import (
+	"context"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/datahq/specstore/internal/auth"
+	"github.com/datahq/specstore/internal/fetch"
+	"github.com/datahq/specstore/internal/jobs"
+	"github.com/datahq/specstore/internal/objstore"
+	"github.com/datahq/specstore/internal/pkgstore"
+	"github.com/datahq/specstore/internal/rawstore"
+	"github.com/datahq/specstore/internal/registry"
+	"github.com/datahq/specstore/internal/service"
+	"github.com/datahq/specstore/internal/sqldb"
+	"github.com/datahq/specstore/internal/testkit"
+)
+
+// issuer signs the tokens of all tests; its key is slow to make.
+var issuer = sync.OnceValues(func() (*auth.Issuer, error) {
+	key, err := auth.GenerateKey()
+	if err != nil {
+		return nil, err
+	}
+	return auth.NewIssuer(key)
+})
+
+// Options are what services differ in.
+type Options struct {
+	PublicURL string    // the base of the addresses that are handed out
+	Keys      auth.Keys // of another server's tokens; nil is the issuer's
+	Redact    bool
+	Fetch     fetch.Config
+}
+
+// Fixture is a service and what it is made of beside its own parts.
+type Fixture struct {
+	*service.Service
+	DB     *sqldb.DB
+	Queue  *jobs.Queue // not started
+	Issuer *auth.Issuer
+}
+
+// New makes a service. Its queue has two workers once it is started.
+func New(t *testing.T, o Options) *Fixture {
+	t.Helper()
+	ctx, dir := t.Context(), t.TempDir()
+	db := testkit.Must(sqldb.Open(ctx, sqldb.Config{URL: "sqlite:///" + filepath.Join(dir, "registry.db")}))(t)
+	t.Cleanup(func() { _ = db.Close() })
+	objects := func(name string) *objstore.Local {
+		l := testkit.Must(objstore.OpenLocal(filepath.Join(dir, name)))(t)
+		t.Cleanup(func() { _ = l.Close() })
+		return l
+	}
+	f := &Fixture{DB: db, Issuer: testkit.Must(issuer())(t)}
+	if o.Keys == nil {
+		o.Keys = f.Issuer
+	}
+	log := slog.New(slog.DiscardHandler)
+	f.Queue = testkit.Must(jobs.New(ctx, db, jobs.Config{
+		Workers: 2, Log: log, Run: func(ctx context.Context) error { return f.RunNext(ctx) },
+	}))(t)
+	secret := []byte("secret of the tests")
+	f.Service = service.New(service.Parts{
+		Registry: testkit.Must(registry.Open(ctx, db, registry.Options{}))(t), Verifier: &auth.Verifier{Keys: o.Keys},
+		Raw:      rawstore.New(objects("rawstore"), secret, time.Now),
+		Packages: pkgstore.New(objects("pkgstore"), o.PublicURL+"/pkgstore"),
+		Fetch:    testkit.Must(fetch.New(o.Fetch))(t), Jobs: f.Queue, RawBases: []string{o.PublicURL + "/rawstore/o"},
+		Redact: o.Redact, Temp: t.TempDir(), Holder: "test", Secret: secret, Now: time.Now, Log: log,
+	})
+	return f
+}
