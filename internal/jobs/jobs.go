@@ -20,7 +20,10 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/riverdriver/riversqlite"
 	"github.com/riverqueue/river/rivermigrate"
 
@@ -52,7 +55,16 @@ type Config struct {
 
 // Queue adds and runs tickets.
 type Queue struct {
-	client *river.Client[*sql.Tx]
+	client client
+	insert func(context.Context, sqldb.Tx) error
+	wake   func(context.Context)
+}
+
+// client is what is asked of River whatever its transactions are.
+type client interface {
+	Start(ctx context.Context) error
+	Stop(ctx context.Context) error
+	StopAndCancel(ctx context.Context) error
 }
 
 type ticket struct{}
@@ -87,19 +99,11 @@ func New(ctx context.Context, db *sqldb.DB, c Config) (*Queue, error) {
 	if c.Log != nil {
 		log = slog.New(warnings{c.Log.Handler()})
 	}
-	sqlite := driver{riversqlite.New(db.SQL())}
-	migrator, err := rivermigrate.New(sqlite, &rivermigrate.Config{Logger: log})
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", op, err)
-	}
-	if _, err := migrator.Migrate(ctx, rivermigrate.DirectionUp, nil); err != nil {
-		return nil, fmt.Errorf("%s: migrations: %w", op, err)
-	}
 	workers := river.NewWorkers()
 	if err := river.AddWorkerSafely(workers, &worker{run: c.Run}); err != nil {
 		return nil, fmt.Errorf("%s: %w", op, err)
 	}
-	client, err := river.NewClient(sqlite, &river.Config{
+	config := &river.Config{
 		CompletedJobRetentionPeriod: keepFor,
 		FetchCooldown:               fetchCooldown,
 		FetchPollInterval:           fetchPoll,
@@ -108,32 +112,82 @@ func New(ctx context.Context, db *sqldb.DB, c Config) (*Queue, error) {
 		Logger:                      log,
 		Queues:                      map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: c.Workers}},
 		Workers:                     workers,
+	}
+	q := &Queue{}
+	err := db.Alone(ctx, "migrate", func(ctx context.Context) error {
+		if db.Dialect() == sqldb.SQLite {
+			return onSQLite(ctx, q, db, config)
+		}
+		return onPostgres(ctx, q, db, config)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", op, err)
 	}
-	return &Queue{client: client}, nil
+	return q, nil
+}
+
+func onSQLite(ctx context.Context, q *Queue, db *sqldb.DB, config *river.Config) error {
+	c, err := newClient[*sql.Tx](ctx, driver{riversqlite.New(db.SQL())}, config)
+	if err != nil {
+		return err
+	}
+	q.client = c
+	q.insert = func(ctx context.Context, tx sqldb.Tx) error {
+		t, ok := tx.(sqldb.SQLTx)
+		if !ok {
+			return fmt.Errorf("a transaction of another kind: %T", tx)
+		}
+		_, err := c.InsertTx(ctx, t.Raw(), ticket{}, nil)
+		return err
+	}
+	// River looks when a ticket is added outside of a transaction; it has no other
+	// call for that, and one too many does no harm.
+	q.wake = func(ctx context.Context) { _, _ = c.Insert(ctx, ticket{}, nil) }
+	return nil
+}
+
+func onPostgres(ctx context.Context, q *Queue, db *sqldb.DB, config *river.Config) error {
+	c, err := newClient[pgx.Tx](ctx, riverpgxv5.New(db.Pool()), config)
+	if err != nil {
+		return err
+	}
+	q.client = c
+	q.insert = func(ctx context.Context, tx sqldb.Tx) error {
+		t, ok := tx.(sqldb.PgxTx)
+		if !ok {
+			return fmt.Errorf("a transaction of another kind: %T", tx)
+		}
+		_, err := c.InsertTx(ctx, t.Raw(), ticket{}, nil)
+		return err
+	}
+	q.wake = func(context.Context) {} // River's notification comes with the commit
+	return nil
+}
+
+// newClient brings River's tables up to date and makes its client.
+func newClient[T any](ctx context.Context, d riverdriver.Driver[T], config *river.Config) (*river.Client[T], error) {
+	migrator, err := rivermigrate.New(d, &rivermigrate.Config{Logger: config.Logger})
+	if err != nil {
+		return nil, err
+	}
+	if _, err := migrator.Migrate(ctx, rivermigrate.DirectionUp, nil); err != nil {
+		return nil, fmt.Errorf("migrations: %w", err)
+	}
+	return river.NewClient(d, config)
 }
 
 // Enqueue adds a ticket in a transaction.
 func (q *Queue) Enqueue(ctx context.Context, tx sqldb.Tx) error {
-	t, ok := tx.(sqldb.SQLTx)
-	if !ok {
-		return fmt.Errorf("jobs.Enqueue: unknown transaction type %T", tx)
-	}
-	if _, err := q.client.InsertTx(ctx, t.Raw(), ticket{}, nil); err != nil {
+	if err := q.insert(ctx, tx); err != nil {
 		return fmt.Errorf("jobs.Enqueue: %w", err)
 	}
 	return nil
 }
 
 // Wake makes the workers look for tickets now; it is for after the commit of what
-// [Queue.Enqueue] was part of. River has no call for that: it looks when a ticket is
-// added outside of a transaction, and one too many does no harm. Nothing is lost
-// where it fails: the ticket is found a second later.
-func (q *Queue) Wake(ctx context.Context) {
-	_, _ = q.client.Insert(ctx, ticket{}, nil)
-}
+// [Queue.Enqueue] was part of. Nothing is lost where it fails: the ticket is found a
+// second later.
+func (q *Queue) Wake(ctx context.Context) { q.wake(ctx) }
 
 // Start lets the workers take tickets until [Queue.Stop]; the end of ctx does not
 // stop them.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -13,13 +12,16 @@ import (
 
 	"github.com/datahq/specstore/internal/jobs"
 	"github.com/datahq/specstore/internal/sqldb"
+	"github.com/datahq/specstore/internal/testkit"
 )
 
 const patience = 30 * time.Second
 
-func open(t *testing.T, path string) *sqldb.DB {
+func TestMain(m *testing.M) { testkit.Main(m) }
+
+func open(t *testing.T, url string) *sqldb.DB {
 	t.Helper()
-	db, err := sqldb.Open(t.Context(), sqldb.Config{URL: "sqlite:///" + path})
+	db, err := sqldb.Open(t.Context(), sqldb.Config{URL: url})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,39 +75,41 @@ func wait(t *testing.T, c <-chan time.Time) time.Time {
 
 func TestCommitAndRollback(t *testing.T) {
 	t.Parallel()
-	path := filepath.Join(t.TempDir(), "x.db")
-	db := open(t, path)
-	ran := make(chan time.Time, 100)
-	run := func(context.Context) error { ran <- time.Now(); return nil }
-	q := queue(t, db, 2, run)
-	enqueue(t, db, q, errors.New("refused"))
-	enqueue(t, db, q, nil)
-	// What was committed is there after the process has gone.
-	if err := db.Close(); err != nil {
-		t.Fatal(err)
-	}
-	db = open(t, path)
-	q = queue(t, db, 2, run)
-	start(t, q)
-	wait(t, ran)
-	enqueue(t, db, q, errors.New("refused"))
-	enqueue(t, db, q, nil)
-	wait(t, ran)
-	time.Sleep(300 * time.Millisecond)
-	if len(ran) != 0 {
-		t.Errorf("%d tickets were run that were never committed, or twice", len(ran))
-	}
-	var n int
-	if err := db.Read(t.Context(), func(ctx context.Context, tx sqldb.Tx) error {
-		return tx.QueryRow(ctx, `SELECT COUNT(*) FROM river_job`).Scan(&n)
-	}); err != nil || n != 2 {
-		t.Errorf("%d tickets, %v", n, err)
-	}
+	testkit.EachDB(t, func(t *testing.T, url string) {
+		t.Parallel()
+		db := open(t, url)
+		ran := make(chan time.Time, 100)
+		run := func(context.Context) error { ran <- time.Now(); return nil }
+		q := queue(t, db, 2, run)
+		enqueue(t, db, q, errors.New("refused"))
+		enqueue(t, db, q, nil)
+		// What was committed is there after the process has gone.
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+		db = open(t, url)
+		q = queue(t, db, 2, run)
+		start(t, q)
+		wait(t, ran)
+		enqueue(t, db, q, errors.New("refused"))
+		enqueue(t, db, q, nil)
+		wait(t, ran)
+		time.Sleep(300 * time.Millisecond)
+		if len(ran) != 0 {
+			t.Errorf("%d tickets were run that were never committed, or twice", len(ran))
+		}
+		var n int
+		if err := db.Read(t.Context(), func(ctx context.Context, tx sqldb.Tx) error {
+			return tx.QueryRow(ctx, `SELECT COUNT(*) FROM river_job`).Scan(&n)
+		}); err != nil || n != 2 {
+			t.Errorf("%d tickets, %v", n, err)
+		}
+	})
 }
 
 // BenchmarkWake takes the time from a commit to the run.
 func BenchmarkWake(b *testing.B) {
-	db, err := sqldb.Open(b.Context(), sqldb.Config{URL: "sqlite:///" + filepath.Join(b.TempDir(), "x.db")})
+	db, err := sqldb.Open(b.Context(), sqldb.Config{URL: testkit.DB(b, sqldb.SQLite)})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -133,110 +137,119 @@ func BenchmarkWake(b *testing.B) {
 
 func TestWorkers(t *testing.T) {
 	t.Parallel()
-	db := open(t, filepath.Join(t.TempDir(), "x.db"))
-	var now, most atomic.Int64
-	ran := make(chan time.Time, 100)
-	q := queue(t, db, 2, func(context.Context) error {
-		n := now.Add(1)
-		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+	testkit.EachDB(t, func(t *testing.T, url string) {
+		t.Parallel()
+		db := open(t, url)
+		var now, most atomic.Int64
+		ran := make(chan time.Time, 100)
+		q := queue(t, db, 2, func(context.Context) error {
+			n := now.Add(1)
+			for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+			}
+			time.Sleep(100 * time.Millisecond)
+			now.Add(-1)
+			ran <- time.Now()
+			return nil
+		})
+		for range 6 {
+			enqueue(t, db, q, nil)
 		}
-		time.Sleep(100 * time.Millisecond)
-		now.Add(-1)
-		ran <- time.Now()
-		return nil
+		start(t, q)
+		for range 6 {
+			wait(t, ran)
+		}
+		if most.Load() != 2 {
+			t.Errorf("%d of 2 workers ran at once", most.Load())
+		}
 	})
-	for range 6 {
-		enqueue(t, db, q, nil)
-	}
-	start(t, q)
-	for range 6 {
-		wait(t, ran)
-	}
-	if most.Load() != 2 {
-		t.Errorf("%d of 2 workers ran at once", most.Load())
-	}
 }
 
 // A run that fails or panics is tried again, and the log tells of it and of
 // nothing less.
 func TestAgain(t *testing.T) {
 	t.Parallel()
-	db := open(t, filepath.Join(t.TempDir(), "x.db"))
-	var log bytes.Buffer // slog's handlers write one at a time
-	ran := make(chan time.Time, 10)
-	var runs atomic.Int64
-	q, err := jobs.New(t.Context(), db, jobs.Config{Workers: 2, Log: slog.New(slog.NewTextHandler(&log, nil)), Run: func(context.Context) error {
-		switch runs.Add(1) {
-		case 1:
-			return errors.New("fault")
-		case 2:
-			panic("fault")
+	testkit.EachDB(t, func(t *testing.T, url string) {
+		t.Parallel()
+		db := open(t, url)
+		var log bytes.Buffer // slog's handlers write one at a time
+		ran := make(chan time.Time, 10)
+		var runs atomic.Int64
+		q, err := jobs.New(t.Context(), db, jobs.Config{Workers: 2, Log: slog.New(slog.NewTextHandler(&log, nil)), Run: func(context.Context) error {
+			switch runs.Add(1) {
+			case 1:
+				return errors.New("fault")
+			case 2:
+				panic("fault")
+			}
+			ran <- time.Now()
+			return nil
+		}})
+		if err != nil {
+			t.Fatal(err)
 		}
-		ran <- time.Now()
-		return nil
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := q.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	enqueue(t, db, q, nil)
-	enqueue(t, db, q, nil)
-	wait(t, ran)
-	wait(t, ran)
-	if err := q.Stop(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if s := log.String(); !strings.Contains(s, "fault") || strings.Contains(s, "level=INFO") {
-		t.Errorf("the log is %s", s)
-	}
+		if err := q.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		enqueue(t, db, q, nil)
+		enqueue(t, db, q, nil)
+		wait(t, ran)
+		wait(t, ran)
+		if err := q.Stop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if s := log.String(); !strings.Contains(s, "fault") || strings.Contains(s, "level=INFO") {
+			t.Errorf("the log is %s", s)
+		}
+	})
 }
 
 // Stop waits for what runs, and for a cancelled run to notice.
 func TestStop(t *testing.T) {
 	t.Parallel()
 	for _, hard := range []bool{false, true} {
-		db := open(t, filepath.Join(t.TempDir(), "x.db"))
-		began := make(chan time.Time, 1)
-		release := make(chan struct{})
-		var ended, cancelled atomic.Bool
-		q := queue(t, db, 1, func(ctx context.Context) error {
-			began <- time.Now()
-			select {
-			case <-release:
-			case <-ctx.Done():
-				cancelled.Store(true)
-				time.Sleep(50 * time.Millisecond)
+		testkit.EachDB(t, func(t *testing.T, url string) {
+			t.Parallel()
+			db := open(t, url)
+			began := make(chan time.Time, 1)
+			release := make(chan struct{})
+			var ended, cancelled atomic.Bool
+			q := queue(t, db, 1, func(ctx context.Context) error {
+				began <- time.Now()
+				select {
+				case <-release:
+				case <-ctx.Done():
+					cancelled.Store(true)
+					time.Sleep(50 * time.Millisecond)
+				}
+				ended.Store(true)
+				return ctx.Err()
+			})
+			// The end of the context that Start gets is not the end of the work.
+			ctx, cancel := context.WithCancel(t.Context())
+			if err := q.Start(ctx); err != nil {
+				t.Fatal(err)
 			}
-			ended.Store(true)
-			return ctx.Err()
+			cancel()
+			enqueue(t, db, q, nil)
+			wait(t, began)
+			patient, cancel := context.WithTimeout(t.Context(), patience)
+			if hard {
+				patient, cancel = context.WithTimeout(t.Context(), 50*time.Millisecond)
+			} else {
+				time.AfterFunc(50*time.Millisecond, func() { close(release) })
+			}
+			err := q.Stop(patient)
+			cancel()
+			if err != nil || !ended.Load() || cancelled.Load() != hard {
+				t.Errorf("hard %v: ended %v, cancelled %v, %v", hard, ended.Load(), cancelled.Load(), err)
+			}
 		})
-		// The end of the context that Start gets is not the end of the work.
-		ctx, cancel := context.WithCancel(t.Context())
-		if err := q.Start(ctx); err != nil {
-			t.Fatal(err)
-		}
-		cancel()
-		enqueue(t, db, q, nil)
-		wait(t, began)
-		patient, cancel := context.WithTimeout(t.Context(), patience)
-		if hard {
-			patient, cancel = context.WithTimeout(t.Context(), 50*time.Millisecond)
-		} else {
-			time.AfterFunc(50*time.Millisecond, func() { close(release) })
-		}
-		err := q.Stop(patient)
-		cancel()
-		if err != nil || !ended.Load() || cancelled.Load() != hard {
-			t.Errorf("hard %v: ended %v, cancelled %v, %v", hard, ended.Load(), cancelled.Load(), err)
-		}
 	}
 }
 
 func TestNewRefuses(t *testing.T) {
 	t.Parallel()
-	db := open(t, filepath.Join(t.TempDir(), "x.db"))
+	db := open(t, testkit.DB(t, sqldb.SQLite))
 	for _, c := range []jobs.Config{{}, {Workers: 1}, {Run: func(context.Context) error { return nil }}} {
 		if _, err := jobs.New(t.Context(), db, c); err == nil {
 			t.Errorf("%+v was accepted", c)

@@ -3,6 +3,8 @@ package registry
 import (
 	"context"
 	"encoding/json"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/datahq/specstore/internal/sqldb"
@@ -66,9 +68,34 @@ func (s *Store) Prune(ctx context.Context, before time.Time) error {
 	})
 }
 
-// Watch gives a channel that receives after each change of a flow that this
-// process makes; changes that come while nobody receives are told once. cancel
-// ends it and must be called.
+// channel is where processes that share a database tell each other of changes.
+const channel = "specstore_flow"
+
+// Listen makes watchers hear of changes that other processes make, until ctx ends.
+// On SQLite there are none, and it returns at once.
+func (s *Store) Listen(ctx context.Context) {
+	s.db.Listen(ctx, channel, func(flowID string) {
+		if flowID != "" {
+			s.wake(flowID)
+			return
+		}
+		s.mu.Lock()
+		watched := slices.Collect(maps.Keys(s.watchers))
+		s.mu.Unlock()
+		for _, id := range watched {
+			s.wake(id)
+		}
+	})
+}
+
+// tell lets other processes know of a change when its transaction has committed.
+func (s *Store) tell(ctx context.Context, tx sqldb.Tx, flowID string) error {
+	return s.db.Notify(ctx, tx, channel, flowID)
+}
+
+// Watch gives a channel that receives after each change of a flow, of another process
+// too while [Store.Listen] runs; changes that come while nobody receives are told
+// once. cancel ends it and must be called.
 func (s *Store) Watch(flowID string) (changes <-chan struct{}, cancel func()) {
 	c := make(chan struct{}, 1)
 	s.mu.Lock()

@@ -59,6 +59,8 @@ type flow struct {
 	state      State
 	attempt    int64
 	restarts   int64
+	holder     string // empty where nobody runs it
+	beat       int64
 	started    int64
 	descriptor string
 	rows       []*row
@@ -203,6 +205,18 @@ func (f *flow) restart(again ...State) {
 			f.event(p, KindQueue)
 		}
 	}
+}
+
+// interrupt is the end of a run that was not at the flow's end: another attempt may
+// be claimed, in which what had succeeded is kept. After 5 of them the flow fails.
+func (f *flow) interrupt() {
+	if f.restarts >= maxRestarts {
+		f.attempt++
+		f.giveUp(fmt.Sprintf("The run was interrupted %d times and was not started again", f.restarts+1))
+		return
+	}
+	f.restarts++
+	f.restart(Running)
 }
 
 // cascaded reports whether a pipeline failed because another one did.

@@ -27,9 +27,20 @@ type Claim struct {
 // interrupted ones first, then those of the owner with the fewest running, then
 // the oldest. It gives nil where there is none.
 func (s *Store) Claim(ctx context.Context, holder string) (*Claim, error) {
-	var c *Claim
-	err := s.db.Tx(ctx, func(ctx context.Context, tx sqldb.Tx) error {
+	for {
+		c, left, err := s.claim(ctx, holder)
+		if c != nil || err != nil || !left {
+			return c, err
+		}
+	}
+}
+
+// claim tries once. left says that another process took what this one had chosen and
+// that there is more.
+func (s *Store) claim(ctx context.Context, holder string) (c *Claim, left bool, err error) {
+	err = s.db.Tx(ctx, func(ctx context.Context, tx sqldb.Tx) error {
 		got := Claim{}
+		left = false
 		var spec, owner sql.NullString
 		var created, datasetCreated int64
 		err := tx.QueryRow(ctx, `
@@ -45,7 +56,12 @@ func (s *Store) Claim(ctx context.Context, holder string) (*Claim, error) {
 			RETURNING revision_id, dataset_id, revision, attempt, restarts, spec, created_at`, holder, string(Embedded), text(s.engine)).
 			Scan(&got.FlowID, &got.DatasetID, &got.Number, &got.Attempt, &got.Restarts, &spec, &created)
 		if noRows(err) {
-			return nil
+			var n int
+			err = tx.QueryRow(ctx, `
+				SELECT COUNT(*) FROM dataset_revision WHERE holder IS NULL AND status IN ('pending', 'running') AND runner = $1`,
+				string(Embedded)).Scan(&n)
+			left = n > 0
+			return err
 		}
 		if err != nil {
 			return err
@@ -60,7 +76,7 @@ func (s *Store) Claim(ctx context.Context, holder string) (*Claim, error) {
 		c = &got
 		return nil
 	})
-	return c, err
+	return c, left, err
 }
 
 // Beat tells that a run is alive and how far its pipelines have come. It reports
@@ -82,7 +98,10 @@ func (s *Store) Beat(ctx context.Context, flowID string, attempt int64, progress
 				return err
 			}
 		}
-		return nil
+		if len(progress) == 0 {
+			return nil
+		}
+		return s.tell(ctx, tx, flowID)
 	})
 	if err == nil && ok && len(progress) > 0 {
 		s.wake(flowID)
@@ -110,11 +129,26 @@ func (s *Store) Release(ctx context.Context, flowID string, attempt int64, enque
 	})
 }
 
+// takeBack ends the run of a held flow and lets others claim it, with a ticket.
+func takeBack(ctx context.Context, tx sqldb.Tx, f *flow, enqueue Enqueue) error {
+	f.interrupt()
+	// A flow that was claimed and had not begun has no event to be saved with.
+	if _, err := tx.Exec(ctx, `UPDATE dataset_revision SET holder = NULL, attempt = $2, restarts = $3 WHERE revision_id = $1`,
+		f.id, f.attempt, f.restarts); err != nil {
+		return err
+	}
+	if enqueue != nil && !derive(f.rows).Ended() {
+		return enqueue(ctx, tx)
+	}
+	return nil
+}
+
 // Recover is for the start of the only process that serves the database, before
 // any worker: every flow that a worker held was interrupted. It gets a new attempt
 // that may be claimed at once, in which what had succeeded is kept; after 5
 // restarts it fails. enqueue is called for each flow that waits to be claimed,
 // also those that nobody had begun; it may be nil. The answer is how many wait.
+// Where several processes share the database each has a [Reaper] instead.
 func (s *Store) Recover(ctx context.Context, enqueue Enqueue) (int, error) {
 	held, err := s.openFlows(ctx, "IS NOT NULL")
 	if err != nil {
@@ -122,17 +156,7 @@ func (s *Store) Recover(ctx context.Context, enqueue Enqueue) (int, error) {
 	}
 	for _, id := range held {
 		if err := s.changeTx(ctx, id, func(ctx context.Context, tx sqldb.Tx, f *flow) error {
-			if f.restarts >= maxRestarts {
-				f.attempt++
-				f.giveUp(fmt.Sprintf("The run was interrupted %d times and was not started again", f.restarts+1))
-				return nil
-			}
-			f.restarts++
-			f.restart(Running)
-			// A flow that was claimed and had not begun has no event to be saved with.
-			_, err := tx.Exec(ctx, `UPDATE dataset_revision SET holder = NULL, attempt = $2, restarts = $3 WHERE revision_id = $1`,
-				f.id, f.attempt, f.restarts)
-			return err
+			return takeBack(ctx, tx, f, nil)
 		}); err != nil {
 			return 0, err
 		}

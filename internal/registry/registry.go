@@ -60,6 +60,9 @@ type Options struct {
 	// EngineVersion is recorded with a revision whose flow is claimed: outputs are
 	// byte-identical for one version.
 	EngineVersion string
+	// LegacyZone is the time zone of the times in a database that the original wrote;
+	// nil is the machine's.
+	LegacyZone *time.Location
 }
 
 // Open brings the tables up to date and gives the store.
@@ -68,7 +71,11 @@ func Open(ctx context.Context, db *sqldb.DB, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := db.Migrate(ctx, "registry", files); err != nil {
+	original := adoption{zone: o.LegacyZone}
+	if original.zone == nil {
+		original.zone = time.Local
+	}
+	if err := db.Migrate(ctx, "registry", files, sqldb.After{1: original.adopt}); err != nil {
 		return nil, err
 	}
 	s := &Store{db: db, now: o.Now, engine: o.EngineVersion, watchers: map[string]map[chan struct{}]struct{}{}}
@@ -227,6 +234,9 @@ func (s *Store) CreateRevision(ctx context.Context, n New) (*Revision, error) {
 		if err := f.writeEvents(ctx, tx); err != nil {
 			return err
 		}
+		if err := s.tell(ctx, tx, flowID); err != nil {
+			return err
+		}
 		if n.Enqueue != nil {
 			return n.Enqueue(ctx, tx)
 		}
@@ -382,8 +392,10 @@ func (s *Store) changeTx(ctx context.Context, flowID string, fn func(context.Con
 		if err := fn(ctx, tx, f); err != nil {
 			return err
 		}
-		changed, err = f.save(ctx, tx)
-		return err
+		if changed, err = f.save(ctx, tx); err != nil || !changed {
+			return err
+		}
+		return s.tell(ctx, tx, flowID)
 	}); err != nil {
 		return err
 	}
@@ -401,8 +413,8 @@ func lock(ctx context.Context, tx sqldb.Tx, flowID string, now int64) (*flow, er
 	var started sql.NullInt64
 	err := tx.QueryRow(ctx, `
 		UPDATE dataset_revision SET attempt = attempt WHERE revision_id = $1
-		RETURNING dataset_id, revision, status, runner, attempt, restarts, started_at, pipelines, descriptor_key`, flowID).
-		Scan(&f.dataset, &f.number, &state, &runner, &f.attempt, &f.restarts, &started, &folded, &descriptor)
+		RETURNING dataset_id, revision, status, runner, attempt, restarts, COALESCE(holder, ''), beat, started_at, pipelines, descriptor_key`, flowID).
+		Scan(&f.dataset, &f.number, &state, &runner, &f.attempt, &f.restarts, &f.holder, &f.beat, &started, &folded, &descriptor)
 	if noRows(err) {
 		return nil, errs.New(errs.NotFound, "registry.lock", "no revision %q", flowID)
 	}

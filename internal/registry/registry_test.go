@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,18 +16,30 @@ import (
 	"github.com/datahq/specstore/internal/errs"
 	"github.com/datahq/specstore/internal/registry"
 	"github.com/datahq/specstore/internal/sqldb"
+	"github.com/datahq/specstore/internal/testkit"
 )
+
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 type fixture struct {
 	*registry.Store
-	t    *testing.T
-	db   *sqldb.DB
-	path string
+	t   *testing.T
+	db  *sqldb.DB
+	url string
 }
 
-func open(t *testing.T) *fixture {
+// each runs a test on a new registry in each kind of database.
+func each(t *testing.T, test func(t *testing.T, f *fixture)) {
 	t.Helper()
-	f := &fixture{t: t, path: filepath.Join(t.TempDir(), "x.db")}
+	testkit.EachDB(t, func(t *testing.T, url string) {
+		t.Parallel()
+		test(t, open(t, url))
+	})
+}
+
+func open(t *testing.T, url string) *fixture {
+	t.Helper()
+	f := &fixture{t: t, url: url}
 	f.start()
 	t.Cleanup(func() { _ = f.db.Close() })
 	return f
@@ -37,7 +48,7 @@ func open(t *testing.T) *fixture {
 func (f *fixture) start() {
 	f.t.Helper()
 	var err error
-	if f.db, err = sqldb.Open(f.t.Context(), sqldb.Config{URL: "sqlite:///" + f.path}); err != nil {
+	if f.db, err = sqldb.Open(f.t.Context(), sqldb.Config{URL: f.url}); err != nil {
 		f.t.Fatal(err)
 	}
 	if f.Store, err = registry.Open(f.t.Context(), f.db, registry.Options{}); err != nil {
@@ -154,61 +165,62 @@ func (f *fixture) count(table string) (n int) {
 
 func TestCreate(t *testing.T) {
 	t.Parallel()
-	f := open(t)
-	n := push("me/data", registry.External)
-	n.CreatedAt = time.Date(2026, 1, 2, 3, 4, 5, 123456789, time.UTC)
-	n.Findability = "published"
-	jobs := 0
-	n.Enqueue = func(context.Context, sqldb.Tx) error { jobs++; return nil }
-	plan := n.Plan
-	n.Plan = func(number int64, created time.Time, isNew bool) ([]registry.PlannedPipeline, error) {
-		if number != 1 || !isNew || created.Format(time.RFC3339Nano) != "2026-01-02T03:04:05.123456Z" {
-			t.Errorf("plan of %d, %v, %v", number, created, isNew)
+	each(t, func(t *testing.T, f *fixture) {
+		n := push("me/data", registry.External)
+		n.CreatedAt = time.Date(2026, 1, 2, 3, 4, 5, 123456789, time.UTC)
+		n.Findability = "published"
+		jobs := 0
+		n.Enqueue = func(context.Context, sqldb.Tx) error { jobs++; return nil }
+		plan := n.Plan
+		n.Plan = func(number int64, created time.Time, isNew bool) ([]registry.PlannedPipeline, error) {
+			if number != 1 || !isNew || created.Format(time.RFC3339Nano) != "2026-01-02T03:04:05.123456Z" {
+				t.Errorf("plan of %d, %v, %v", number, created, isNew)
+			}
+			return plan(number, created, isNew)
 		}
-		return plan(number, created, isNew)
-	}
-	r, err := f.CreateRevision(t.Context(), n)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if r.ID != "me/data/1" || r.Number != 1 || r.State != registry.Queued || r.Owner != "name-of-me" || r.OwnerID != "me" ||
-		r.Findability != "published" || string(r.Spec) != `{"meta":{}}` || states(r) != "ppppp" || jobs != 1 || r.Errors == nil || r.Attempt != 1 {
-		t.Errorf("%+v, %d jobs", r, jobs)
-	}
-	if p := r.Pipelines[0]; p.ID != "me/data/1/a" || p.Title != "A" || !p.Started.IsZero() || p.Errors == nil {
-		t.Errorf("%+v", p)
-	}
-	events, err := f.Events(t.Context(), r.ID, 0)
-	if err != nil || len(events) != 5 || events[0].Seq != 1 || events[0].Kind != registry.KindQueue || events[0].Pipeline != "me/data/1/a" ||
-		string(events[0].Body) != `{"state":"QUEUED","flow_state":"QUEUED","attempt":1}` {
-		t.Errorf("%+v, %v", events, err)
-	}
-	second := push("me/data", registry.External)
-	second.Spec = json.RawMessage(`{"second":true}`)
-	if r, err = f.CreateRevision(t.Context(), second); err != nil || r.ID != "me/data/2" {
-		t.Fatalf("%v, %v", r, err)
-	}
-	for which, want := range map[string]string{
-		"1": "me/data/1", "2": "me/data/2", "latest": "me/data/2", "successful": "", "3": "", "0": "", "01": "", "+1": "", "-1": "", " 1": "",
-		"1.0": "", "Latest": "", "": "", "٣": "", "99999999999999999999": "",
-	} {
-		r, err := f.Revision(t.Context(), "me/data", which)
-		switch {
-		case want == "" && !errs.Is(err, errs.NotFound):
-			t.Errorf("%q: %v, %v", which, r, err)
-		case want != "" && (err != nil || r.ID != want):
-			t.Errorf("%q: %v, %v", which, r, err)
+		r, err := f.CreateRevision(t.Context(), n)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	if r := f.flow("me/data/1"); string(r.Spec) != `{"meta":{}}` {
-		t.Errorf("the first revision's spec is %s", r.Spec)
-	}
-	if list, err := f.Revisions(t.Context(), "me/data"); err != nil || len(list) != 2 || list[0].Number != 2 {
-		t.Errorf("%+v, %v", list, err)
-	}
-	if list, err := f.Datasets(t.Context(), "me"); err != nil || len(list) != 1 || list[0].ID != "me/data" || list[0].LastRevision != 2 {
-		t.Errorf("%+v, %v", list, err)
-	}
+		if r.ID != "me/data/1" || r.Number != 1 || r.State != registry.Queued || r.Owner != "name-of-me" || r.OwnerID != "me" ||
+			r.Findability != "published" || string(r.Spec) != `{"meta":{}}` || states(r) != "ppppp" || jobs != 1 || r.Errors == nil || r.Attempt != 1 {
+			t.Errorf("%+v, %d jobs", r, jobs)
+		}
+		if p := r.Pipelines[0]; p.ID != "me/data/1/a" || p.Title != "A" || !p.Started.IsZero() || p.Errors == nil {
+			t.Errorf("%+v", p)
+		}
+		events, err := f.Events(t.Context(), r.ID, 0)
+		if err != nil || len(events) != 5 || events[0].Seq != 1 || events[0].Kind != registry.KindQueue || events[0].Pipeline != "me/data/1/a" ||
+			string(events[0].Body) != `{"state":"QUEUED","flow_state":"QUEUED","attempt":1}` {
+			t.Errorf("%+v, %v", events, err)
+		}
+		second := push("me/data", registry.External)
+		second.Spec = json.RawMessage(`{"second":true}`)
+		if r, err = f.CreateRevision(t.Context(), second); err != nil || r.ID != "me/data/2" {
+			t.Fatalf("%v, %v", r, err)
+		}
+		for which, want := range map[string]string{
+			"1": "me/data/1", "2": "me/data/2", "latest": "me/data/2", "successful": "", "3": "", "0": "", "01": "", "+1": "", "-1": "", " 1": "",
+			"1.0": "", "Latest": "", "": "", "٣": "", "99999999999999999999": "",
+		} {
+			r, err := f.Revision(t.Context(), "me/data", which)
+			switch {
+			case want == "" && !errs.Is(err, errs.NotFound):
+				t.Errorf("%q: %v, %v", which, r, err)
+			case want != "" && (err != nil || r.ID != want):
+				t.Errorf("%q: %v, %v", which, r, err)
+			}
+		}
+		if r := f.flow("me/data/1"); string(r.Spec) != `{"meta":{}}` {
+			t.Errorf("the first revision's spec is %s", r.Spec)
+		}
+		if list, err := f.Revisions(t.Context(), "me/data"); err != nil || len(list) != 2 || list[0].Number != 2 {
+			t.Errorf("%+v, %v", list, err)
+		}
+		if list, err := f.Datasets(t.Context(), "me"); err != nil || len(list) != 1 || list[0].ID != "me/data" || list[0].LastRevision != 2 {
+			t.Errorf("%+v, %v", list, err)
+		}
+	})
 }
 
 // A refusal, wherever it comes from, leaves nothing behind and uses no number.
@@ -232,271 +244,279 @@ func TestFindability(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			f := open(t)
-			for step := range strings.FieldsSeq(c.steps) {
-				if findability, ok := strings.CutPrefix(step, "+"); ok {
-					n := push("me/data", registry.External)
-					n.Findability = findability
-					if _, err := f.CreateRevision(t.Context(), n); err != nil {
-						t.Fatal(err)
+			each(t, func(t *testing.T, f *fixture) {
+				for step := range strings.FieldsSeq(c.steps) {
+					if findability, ok := strings.CutPrefix(step, "+"); ok {
+						n := push("me/data", registry.External)
+						n.Findability = findability
+						if _, err := f.CreateRevision(t.Context(), n); err != nil {
+							t.Fatal(err)
+						}
+						continue
 					}
-					continue
+					number, outcome, _ := strings.Cut(step, ":")
+					for _, p := range f.flow("me/data/" + number).Pipelines {
+						f.apply(registry.Event{Pipeline: p.ID, Kind: registry.KindFinish, Success: outcome == "success", Errors: []string{"x"}})
+					}
 				}
-				number, outcome, _ := strings.Cut(step, ":")
-				for _, p := range f.flow("me/data/" + number).Pipelines {
-					f.apply(registry.Event{Pipeline: p.ID, Kind: registry.KindFinish, Success: outcome == "success", Errors: []string{"x"}})
+				if got := f.flow("me/data/1").Findability; got != c.want {
+					t.Errorf("%s: %s, want %s", c.steps, got, c.want)
 				}
-			}
-			if got := f.flow("me/data/1").Findability; got != c.want {
-				t.Errorf("%s: %s, want %s", c.steps, got, c.want)
-			}
+			})
 		})
 	}
 }
 
 func TestRefused(t *testing.T) {
 	t.Parallel()
-	f := open(t)
-	f.push("me/first", registry.External)
-	tables := []string{"owner", "dataset", "dataset_revision", "pipelines", "flow_event"}
-	var before []int
-	for _, table := range tables {
-		before = append(before, f.count(table))
-	}
-	fault := errors.New("fault")
-	for name, change := range map[string]func(*registry.New){
-		"limit": func(n *registry.New) { n.MaxDatasets = 1 },
-		"zero":  func(n *registry.New) { n.MaxDatasets = 0 },
-		"plan": func(n *registry.New) {
-			n.Plan = func(int64, time.Time, bool) ([]registry.PlannedPipeline, error) { return nil, fault }
-		},
-		"nothing": func(n *registry.New) {
-			n.Plan = func(int64, time.Time, bool) ([]registry.PlannedPipeline, error) { return nil, nil }
-		},
-		"job":  func(n *registry.New) { n.Enqueue = func(context.Context, sqldb.Tx) error { return fault } },
-		"name": func(n *registry.New) { n.OwnerID, n.Owner = "you", "name-of-me" },
-	} {
-		n := push("me/second", registry.External)
-		change(&n)
-		_, err := f.CreateRevision(t.Context(), n)
-		if err == nil {
-			t.Errorf("%s: accepted", name)
+	each(t, func(t *testing.T, f *fixture) {
+		f.push("me/first", registry.External)
+		tables := []string{"owner", "dataset", "dataset_revision", "pipelines", "flow_event"}
+		var before []int
+		for _, table := range tables {
+			before = append(before, f.count(table))
 		}
-		if name == "limit" && (!errs.Is(err, errs.Forbidden) || errs.Detail(err) != "Max datasets for user exceeded plan limit (1)") {
-			t.Errorf("%s: %v", name, err)
-		}
-		for i, table := range tables {
-			if n := f.count(table); n != before[i] {
-				t.Errorf("%s: %d rows of %s instead of %d", name, n, table, before[i])
+		fault := errors.New("fault")
+		for name, change := range map[string]func(*registry.New){
+			"limit": func(n *registry.New) { n.MaxDatasets = 1 },
+			"zero":  func(n *registry.New) { n.MaxDatasets = 0 },
+			"plan": func(n *registry.New) {
+				n.Plan = func(int64, time.Time, bool) ([]registry.PlannedPipeline, error) { return nil, fault }
+			},
+			"nothing": func(n *registry.New) {
+				n.Plan = func(int64, time.Time, bool) ([]registry.PlannedPipeline, error) { return nil, nil }
+			},
+			"job":  func(n *registry.New) { n.Enqueue = func(context.Context, sqldb.Tx) error { return fault } },
+			"name": func(n *registry.New) { n.OwnerID, n.Owner = "you", "name-of-me" },
+		} {
+			n := push("me/second", registry.External)
+			change(&n)
+			_, err := f.CreateRevision(t.Context(), n)
+			if err == nil {
+				t.Errorf("%s: accepted", name)
+			}
+			if name == "limit" && (!errs.Is(err, errs.Forbidden) || errs.Detail(err) != "Max datasets for user exceeded plan limit (1)") {
+				t.Errorf("%s: %v", name, err)
+			}
+			for i, table := range tables {
+				if n := f.count(table); n != before[i] {
+					t.Errorf("%s: %d rows of %s instead of %d", name, n, table, before[i])
+				}
 			}
 		}
-	}
-	// At the limit a dataset that is there gets new revisions.
-	n := push("me/first", registry.External)
-	n.MaxDatasets = 1
-	if r, err := f.CreateRevision(t.Context(), n); err != nil || r.Number != 2 {
-		t.Errorf("%v, %v", r, err)
-	}
+		// At the limit a dataset that is there gets new revisions.
+		n := push("me/first", registry.External)
+		n.MaxDatasets = 1
+		if r, err := f.CreateRevision(t.Context(), n); err != nil || r.Number != 2 {
+			t.Errorf("%v, %v", r, err)
+		}
+	})
 }
 
 func TestIdempotency(t *testing.T) {
 	t.Parallel()
-	f := open(t)
-	now := time.Now()
-	create := func(dataset, hash string, at time.Time) (*registry.Revision, error) {
-		n := push(dataset, registry.External)
-		n.IdempotencyKey, n.IdempotencyHash, n.CreatedAt = "key", hash, at
-		return f.CreateRevision(t.Context(), n)
-	}
-	for i, at := range []time.Time{now, now.Add(time.Hour)} {
-		if r, err := create("me/data", "x", at); err != nil || r.Number != 1 {
-			t.Errorf("%d: %v, %v", i, r, err)
+	each(t, func(t *testing.T, f *fixture) {
+		now := time.Now()
+		create := func(dataset, hash string, at time.Time) (*registry.Revision, error) {
+			n := push(dataset, registry.External)
+			n.IdempotencyKey, n.IdempotencyHash, n.CreatedAt = "key", hash, at
+			return f.CreateRevision(t.Context(), n)
 		}
-	}
-	if _, err := create("me/data", "y", now); !errs.Is(err, errs.Conflict) {
-		t.Errorf("another body: %v", err)
-	}
-	if r, err := create("you/data", "y", now); err != nil || r.Number != 1 {
-		t.Errorf("another owner: %v, %v", r, err)
-	}
-	if r, err := create("me/data", "y", now.Add(25*time.Hour)); err != nil || r.Number != 2 {
-		t.Errorf("a day later: %v, %v", r, err)
-	}
+		for i, at := range []time.Time{now, now.Add(time.Hour)} {
+			if r, err := create("me/data", "x", at); err != nil || r.Number != 1 {
+				t.Errorf("%d: %v, %v", i, r, err)
+			}
+		}
+		if _, err := create("me/data", "y", now); !errs.Is(err, errs.Conflict) {
+			t.Errorf("another body: %v", err)
+		}
+		if r, err := create("you/data", "y", now); err != nil || r.Number != 1 {
+			t.Errorf("another owner: %v, %v", r, err)
+		}
+		if r, err := create("me/data", "y", now.Add(25*time.Hour)); err != nil || r.Number != 2 {
+			t.Errorf("a day later: %v, %v", r, err)
+		}
+	})
 }
 
 // Pushes that race get dense numbers, and the limit holds.
 func TestRace(t *testing.T) {
 	t.Parallel()
-	f := open(t)
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	var numbers []int64
-	accepted := 0
-	for i := range 24 {
-		wg.Go(func() {
-			r, err := f.CreateRevision(t.Context(), push("me/data", registry.External))
-			mu.Lock()
-			defer mu.Unlock()
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			numbers = append(numbers, r.Number)
-		})
-		wg.Go(func() {
-			n := push(fmt.Sprintf("you/data%d", i), registry.External)
-			n.MaxDatasets = 3
-			_, err := f.CreateRevision(t.Context(), n)
-			mu.Lock()
-			defer mu.Unlock()
-			if err == nil {
-				accepted++
-			} else if !errs.Is(err, errs.Forbidden) {
-				t.Error(err)
-			}
-		})
-	}
-	wg.Wait()
-	slices.Sort(numbers)
-	for i, n := range numbers {
-		if n != int64(i+1) {
-			t.Fatalf("numbers %v", numbers)
+	each(t, func(t *testing.T, f *fixture) {
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		var numbers []int64
+		accepted := 0
+		for i := range 24 {
+			wg.Go(func() {
+				r, err := f.CreateRevision(t.Context(), push("me/data", registry.External))
+				mu.Lock()
+				defer mu.Unlock()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				numbers = append(numbers, r.Number)
+			})
+			wg.Go(func() {
+				n := push(fmt.Sprintf("you/data%d", i), registry.External)
+				n.MaxDatasets = 3
+				_, err := f.CreateRevision(t.Context(), n)
+				mu.Lock()
+				defer mu.Unlock()
+				if err == nil {
+					accepted++
+				} else if !errs.Is(err, errs.Forbidden) {
+					t.Error(err)
+				}
+			})
 		}
-	}
-	if len(numbers) != 24 || accepted != 3 {
-		t.Errorf("%d revisions, %d datasets over a limit of 3", len(numbers), accepted)
-	}
+		wg.Wait()
+		slices.Sort(numbers)
+		for i, n := range numbers {
+			if n != int64(i+1) {
+				t.Fatalf("numbers %v", numbers)
+			}
+		}
+		if len(numbers) != 24 || accepted != 3 {
+			t.Errorf("%d revisions, %d datasets over a limit of 3", len(numbers), accepted)
+		}
+	})
 }
 
 func TestSuccess(t *testing.T) {
 	t.Parallel()
-	f := open(t)
-	id := f.push("me/data", registry.External).ID
-	if a := f.apply(registry.Event{Pipeline: "./" + id + "/a", Kind: registry.KindStart}); a.FlowID != id || a.State != registry.Running || a.FlowState != registry.Running || !a.Changed {
-		t.Errorf("%+v", a)
-	}
-	f.want(id, registry.Running, "rpppp")
-	for _, name := range []string{"/a", "/b", "/c", "/d", ""} {
-		a := f.apply(registry.Event{
-			Pipeline: id + name, Kind: registry.KindFinish, Success: true, Errors: []string{"a warning"}, Log: []string{"one", "two"},
-			Stats: json.RawMessage(`{"bytes":` + strconv.Itoa(len(name)) + `}`), Outputs: json.RawMessage(`["out` + name + `"]`), DescriptorKey: "key" + name,
-		})
-		if want := registry.Running; name != "" && a.FlowState != want {
-			t.Errorf("%q: %+v", name, a)
+	each(t, func(t *testing.T, f *fixture) {
+		id := f.push("me/data", registry.External).ID
+		if a := f.apply(registry.Event{Pipeline: "./" + id + "/a", Kind: registry.KindStart}); a.FlowID != id || a.State != registry.Running || a.FlowState != registry.Running || !a.Changed {
+			t.Errorf("%+v", a)
 		}
-		if r := f.flow(id); name != "" && r.Stats != nil {
-			t.Errorf("stats %s before the end", r.Stats)
+		f.want(id, registry.Running, "rpppp")
+		for _, name := range []string{"/a", "/b", "/c", "/d", ""} {
+			a := f.apply(registry.Event{
+				Pipeline: id + name, Kind: registry.KindFinish, Success: true, Errors: []string{"a warning"}, Log: []string{"one", "two"},
+				Stats: json.RawMessage(`{"bytes":` + strconv.Itoa(len(name)) + `}`), Outputs: json.RawMessage(`["out` + name + `"]`), DescriptorKey: "key" + name,
+			})
+			if want := registry.Running; name != "" && a.FlowState != want {
+				t.Errorf("%q: %+v", name, a)
+			}
+			if r := f.flow(id); name != "" && r.Stats != nil {
+				t.Errorf("stats %s before the end", r.Stats)
+			}
 		}
-	}
-	r := f.want(id, registry.Succeeded, "sssss")
-	if string(r.Stats) != `{"bytes":0}` || len(r.Errors) != 0 || len(r.Logs) != 10 || r.Logs[0] != "a: one" || r.Logs[9] != "data: two" ||
-		r.DescriptorKey != "key" || r.Finished.IsZero() || r.Started.IsZero() || f.count("pipelines") != 0 {
-		t.Errorf("%+v", r)
-	}
-	if p := r.Pipelines[1]; p.ID != id+"/b" || p.Title != "B" || len(p.Errors) != 0 || len(p.Log) != 2 || p.Finished.IsZero() || string(p.Stats) != `{"bytes":2}` {
-		t.Errorf("%+v", p)
-	}
-	done, err := f.Done(t.Context(), id)
-	if err != nil || len(done) != 5 || string(done[id+"/c"]) != `["out/c"]` {
-		t.Errorf("%s, %v", done, err)
-	}
-	// Later events answer with the state that stands.
-	for _, kind := range []registry.Kind{registry.KindQueue, registry.KindStart, registry.KindProgress, registry.KindFinish} {
-		a := f.apply(registry.Event{Pipeline: id + "/a", Kind: kind, Errors: []string{"late"}})
-		if a.State != registry.Succeeded || a.FlowState != registry.Succeeded || a.Changed {
-			t.Errorf("%s: %+v", kind, a)
+		r := f.want(id, registry.Succeeded, "sssss")
+		if string(r.Stats) != `{"bytes":0}` || len(r.Errors) != 0 || len(r.Logs) != 10 || r.Logs[0] != "a: one" || r.Logs[9] != "data: two" ||
+			r.DescriptorKey != "key" || r.Finished.IsZero() || r.Started.IsZero() || f.count("pipelines") != 0 {
+			t.Errorf("%+v", r)
 		}
-	}
-	if s, err := f.Revision(t.Context(), "me/data", "successful"); err != nil || s.ID != id {
-		t.Errorf("%v, %v", s, err)
-	}
+		if p := r.Pipelines[1]; p.ID != id+"/b" || p.Title != "B" || len(p.Errors) != 0 || len(p.Log) != 2 || p.Finished.IsZero() || string(p.Stats) != `{"bytes":2}` {
+			t.Errorf("%+v", p)
+		}
+		done, err := f.Done(t.Context(), id)
+		if err != nil || len(done) != 5 || string(done[id+"/c"]) != `["out/c"]` {
+			t.Errorf("%s, %v", done, err)
+		}
+		// Later events answer with the state that stands.
+		for _, kind := range []registry.Kind{registry.KindQueue, registry.KindStart, registry.KindProgress, registry.KindFinish} {
+			a := f.apply(registry.Event{Pipeline: id + "/a", Kind: kind, Errors: []string{"late"}})
+			if a.State != registry.Succeeded || a.FlowState != registry.Succeeded || a.Changed {
+				t.Errorf("%s: %+v", kind, a)
+			}
+		}
+		if s, err := f.Revision(t.Context(), "me/data", "successful"); err != nil || s.ID != id {
+			t.Errorf("%v, %v", s, err)
+		}
+	})
 }
 
 func TestCascade(t *testing.T) {
 	t.Parallel()
-	f := open(t)
-	id := f.push("me/data", registry.External).ID
-	f.apply(registry.Event{Pipeline: id + "/a", Kind: registry.KindFinish, Success: true})
-	f.apply(registry.Event{Pipeline: id + "/c", Kind: registry.KindStart})
-	a := f.apply(registry.Event{Pipeline: id + "/b", Kind: registry.KindFinish, Errors: []string{"bad row", "bad again"}, Stats: json.RawMessage(`null`)})
-	if a.State != registry.Failed || a.FlowState != registry.Running {
-		t.Errorf("%+v", a)
-	}
-	f.want(id, registry.Running, "sfrff")
-	a = f.apply(registry.Event{Pipeline: id + "/c", Kind: registry.KindFinish, Success: true})
-	if a.FlowState != registry.Failed {
-		t.Errorf("the answer is %+v", a)
-	}
-	r := f.want(id, registry.Failed, "sfsff")
-	waits := func(on string) string {
-		return `Dependency unsuccessful. Cannot run until dependency "` + id + on + `" is successfully executed`
-	}
-	if want := []string{"bad row", "bad again", waits("/b")}; !slices.Equal(r.Errors, want) {
-		t.Errorf("errors %q", r.Errors)
-	}
-	if r.Stats != nil {
-		t.Errorf("stats %s", r.Stats)
-	}
-	// One failure of the first ends everything, and the answer shows it.
-	id = f.push("me/data", registry.External).ID
-	if a := f.apply(registry.Event{Pipeline: id + "/a", Kind: registry.KindFinish, Errors: []string{"x"}}); a.FlowState != registry.Failed {
-		t.Errorf("%+v", a)
-	}
-	r = f.want(id, registry.Failed, "fffff")
-	if p := r.Pipelines[3]; p.Errors[0] != waits("/b") {
-		t.Errorf("%q", p.Errors)
-	}
-	events, err := f.Events(t.Context(), id, 5)
-	if err != nil || len(events) != 5 || events[0].Pipeline != id+"/a" || events[0].Seq != 6 {
-		t.Errorf("%+v, %v", events, err)
-	}
+	each(t, func(t *testing.T, f *fixture) {
+		id := f.push("me/data", registry.External).ID
+		f.apply(registry.Event{Pipeline: id + "/a", Kind: registry.KindFinish, Success: true})
+		f.apply(registry.Event{Pipeline: id + "/c", Kind: registry.KindStart})
+		a := f.apply(registry.Event{Pipeline: id + "/b", Kind: registry.KindFinish, Errors: []string{"bad row", "bad again"}, Stats: json.RawMessage(`null`)})
+		if a.State != registry.Failed || a.FlowState != registry.Running {
+			t.Errorf("%+v", a)
+		}
+		f.want(id, registry.Running, "sfrff")
+		a = f.apply(registry.Event{Pipeline: id + "/c", Kind: registry.KindFinish, Success: true})
+		if a.FlowState != registry.Failed {
+			t.Errorf("the answer is %+v", a)
+		}
+		r := f.want(id, registry.Failed, "sfsff")
+		waits := func(on string) string {
+			return `Dependency unsuccessful. Cannot run until dependency "` + id + on + `" is successfully executed`
+		}
+		if want := []string{"bad row", "bad again", waits("/b")}; !slices.Equal(r.Errors, want) {
+			t.Errorf("errors %q", r.Errors)
+		}
+		if r.Stats != nil {
+			t.Errorf("stats %s", r.Stats)
+		}
+		// One failure of the first ends everything, and the answer shows it.
+		id = f.push("me/data", registry.External).ID
+		if a := f.apply(registry.Event{Pipeline: id + "/a", Kind: registry.KindFinish, Errors: []string{"x"}}); a.FlowState != registry.Failed {
+			t.Errorf("%+v", a)
+		}
+		r = f.want(id, registry.Failed, "fffff")
+		if p := r.Pipelines[3]; p.Errors[0] != waits("/b") {
+			t.Errorf("%q", p.Errors)
+		}
+		events, err := f.Events(t.Context(), id, 5)
+		if err != nil || len(events) != 5 || events[0].Pipeline != id+"/a" || events[0].Seq != 6 {
+			t.Errorf("%+v, %v", events, err)
+		}
+	})
 }
 
 func TestApplyRefuses(t *testing.T) {
 	t.Parallel()
-	f := open(t)
-	id := f.push("me/data", registry.External).ID
-	for name, c := range map[string]struct {
-		ev   registry.Event
-		kind errs.Kind
-	}{
-		"pipeline": {registry.Event{Pipeline: id + "/x", Kind: registry.KindStart}, errs.NotFound},
-		"flow":     {registry.Event{Pipeline: "me/other/1/a", Kind: registry.KindStart}, errs.NotFound},
-		"short":    {registry.Event{Pipeline: "x", Kind: registry.KindStart}, errs.NotFound},
-		"kind":     {registry.Event{Pipeline: id, Kind: "explode"}, errs.Invalid},
-		"cancel":   {registry.Event{Pipeline: id, Kind: registry.KindCancel}, errs.Invalid},
-		"stats":    {registry.Event{Pipeline: id, Kind: registry.KindFinish, Stats: json.RawMessage(`{`)}, errs.Invalid},
-		"attempt":  {registry.Event{Pipeline: id, Kind: registry.KindStart, Attempt: 2}, errs.Conflict},
-	} {
-		if _, err := f.Apply(t.Context(), c.ev); !errs.Is(err, c.kind) {
-			t.Errorf("%s: %v", name, err)
+	each(t, func(t *testing.T, f *fixture) {
+		id := f.push("me/data", registry.External).ID
+		for name, c := range map[string]struct {
+			ev   registry.Event
+			kind errs.Kind
+		}{
+			"pipeline": {registry.Event{Pipeline: id + "/x", Kind: registry.KindStart}, errs.NotFound},
+			"flow":     {registry.Event{Pipeline: "me/other/1/a", Kind: registry.KindStart}, errs.NotFound},
+			"short":    {registry.Event{Pipeline: "x", Kind: registry.KindStart}, errs.NotFound},
+			"kind":     {registry.Event{Pipeline: id, Kind: "explode"}, errs.Invalid},
+			"cancel":   {registry.Event{Pipeline: id, Kind: registry.KindCancel}, errs.Invalid},
+			"stats":    {registry.Event{Pipeline: id, Kind: registry.KindFinish, Stats: json.RawMessage(`{`)}, errs.Invalid},
+			"attempt":  {registry.Event{Pipeline: id, Kind: registry.KindStart, Attempt: 2}, errs.Conflict},
+		} {
+			if _, err := f.Apply(t.Context(), c.ev); !errs.Is(err, c.kind) {
+				t.Errorf("%s: %v", name, err)
+			}
 		}
-	}
-	f.want(id, registry.Queued, "ppppp")
-	// The embedded runner's flows are not moved from outside.
-	id = f.push("me/data", registry.Embedded).ID
-	if a := f.apply(registry.Event{Pipeline: id + "/a", Kind: registry.KindStart}); a.State != registry.Queued || a.Changed {
-		t.Errorf("%+v", a)
-	}
+		f.want(id, registry.Queued, "ppppp")
+		// The embedded runner's flows are not moved from outside.
+		id = f.push("me/data", registry.Embedded).ID
+		if a := f.apply(registry.Event{Pipeline: id + "/a", Kind: registry.KindStart}); a.State != registry.Queued || a.Changed {
+			t.Errorf("%+v", a)
+		}
+	})
 }
 
 // Bounds: what is kept of a hostile event is bounded and is text.
 func TestBounds(t *testing.T) {
 	t.Parallel()
-	f := open(t)
-	id := f.push("me/data", registry.External).ID
-	many := make([]string, 5000)
-	for i := range many {
-		many[i] = strings.Repeat("\xff", 20) + strconv.Itoa(i)
-	}
-	f.apply(registry.Event{Pipeline: id + "/a", Kind: registry.KindFinish, Errors: append([]string{strings.Repeat("x", 1<<20)}, many...), Log: many})
-	r := f.flow(id)
-	if p := r.Pipelines[0]; len(p.Errors) != 100 || p.ErrorCount != 5001 || len(p.Errors[0]) > 5000 || len(p.Log) != 100 || !strings.HasSuffix(p.Log[99], "4999") {
-		t.Errorf("%d errors of %d, %d lines", len(p.Errors), p.ErrorCount, len(p.Log))
-	}
-	if len(r.Errors) != 100 {
-		t.Errorf("%d errors", len(r.Errors))
-	}
+	each(t, func(t *testing.T, f *fixture) {
+		id := f.push("me/data", registry.External).ID
+		many := make([]string, 5000)
+		for i := range many {
+			many[i] = strings.Repeat("\xff", 20) + strconv.Itoa(i)
+		}
+		f.apply(registry.Event{Pipeline: id + "/a", Kind: registry.KindFinish, Errors: append([]string{strings.Repeat("x", 1<<20)}, many...), Log: many})
+		r := f.flow(id)
+		if p := r.Pipelines[0]; len(p.Errors) != 100 || p.ErrorCount != 5001 || len(p.Errors[0]) > 5000 || len(p.Log) != 100 || !strings.HasSuffix(p.Log[99], "4999") {
+			t.Errorf("%d errors of %d, %d lines", len(p.Errors), p.ErrorCount, len(p.Log))
+		}
+		if len(r.Errors) != 100 {
+			t.Errorf("%d errors", len(r.Errors))
+		}
+	})
 }
 
 // wanted is a revision's state from those of its pipelines, as the design has it.
@@ -524,238 +544,244 @@ func wanted(r *registry.Revision) registry.State {
 // events count without a gap.
 func TestProperties(t *testing.T) {
 	t.Parallel()
-	f := open(t)
-	kinds := []registry.Kind{registry.KindQueue, registry.KindStart, registry.KindProgress, registry.KindFinish}
-	for seed := range uint64(25) {
-		rnd := rand.New(rand.NewPCG(seed, 1))
-		n := push("me/data", registry.External)
-		n.Plan = func(number int64, _ time.Time, _ bool) ([]registry.PlannedPipeline, error) {
-			flow := fmt.Sprintf("me/data/%d", number)
-			var list []registry.PlannedPipeline
-			for i := range 2 + rnd.IntN(6) {
-				p := registry.PlannedPipeline{ID: fmt.Sprintf("%s/p%d", flow, i)}
-				for j := range i {
-					if rnd.IntN(3) == 0 {
-						p.Dependencies = append(p.Dependencies, fmt.Sprintf("%s/p%d", flow, j))
+	each(t, func(t *testing.T, f *fixture) {
+		kinds := []registry.Kind{registry.KindQueue, registry.KindStart, registry.KindProgress, registry.KindFinish}
+		for seed := range uint64(25) {
+			rnd := rand.New(rand.NewPCG(seed, 1))
+			n := push("me/data", registry.External)
+			n.Plan = func(number int64, _ time.Time, _ bool) ([]registry.PlannedPipeline, error) {
+				flow := fmt.Sprintf("me/data/%d", number)
+				var list []registry.PlannedPipeline
+				for i := range 2 + rnd.IntN(6) {
+					p := registry.PlannedPipeline{ID: fmt.Sprintf("%s/p%d", flow, i)}
+					for j := range i {
+						if rnd.IntN(3) == 0 {
+							p.Dependencies = append(p.Dependencies, fmt.Sprintf("%s/p%d", flow, j))
+						}
+					}
+					list = append(list, p)
+				}
+				return list, nil
+			}
+			before, err := f.CreateRevision(t.Context(), n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for step := 0; step < 40; step++ {
+				p := before.Pipelines[rnd.IntN(len(before.Pipelines))]
+				ev := registry.Event{Pipeline: p.ID, Kind: kinds[rnd.IntN(4)], Success: rnd.IntN(4) > 0, Stats: json.RawMessage(`{"n":1}`)}
+				if rnd.IntN(60) == 0 {
+					if _, err := f.Cancel(t.Context(), before.ID, "stopped"); err != nil {
+						t.Fatal(err)
 					}
 				}
-				list = append(list, p)
-			}
-			return list, nil
-		}
-		before, err := f.CreateRevision(t.Context(), n)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for step := 0; step < 40; step++ {
-			p := before.Pipelines[rnd.IntN(len(before.Pipelines))]
-			ev := registry.Event{Pipeline: p.ID, Kind: kinds[rnd.IntN(4)], Success: rnd.IntN(4) > 0, Stats: json.RawMessage(`{"n":1}`)}
-			if rnd.IntN(60) == 0 {
-				if _, err := f.Cancel(t.Context(), before.ID, "stopped"); err != nil {
-					t.Fatal(err)
+				a := f.apply(ev)
+				after := f.flow(before.ID)
+				if after.State != wanted(after) || a.FlowState != after.State {
+					t.Fatalf("seed %d: %+v: answer %+v, state %s, pipelines %s", seed, ev, a, after.State, states(after))
 				}
-			}
-			a := f.apply(ev)
-			after := f.flow(before.ID)
-			if after.State != wanted(after) || a.FlowState != after.State {
-				t.Fatalf("seed %d: %+v: answer %+v, state %s, pipelines %s", seed, ev, a, after.State, states(after))
-			}
-			if after.State < before.State || before.State.Ended() && after.State != before.State {
-				t.Fatalf("seed %d: the revision went from %s to %s", seed, before.State, after.State)
-			}
-			for i, p := range after.Pipelines {
-				was := before.Pipelines[i]
-				if p.ID != was.ID || p.State < was.State || was.State.Ended() && p.State != was.State {
-					t.Fatalf("seed %d: %s went from %s to %s", seed, p.ID, was.State, p.State)
+				if after.State < before.State || before.State.Ended() && after.State != before.State {
+					t.Fatalf("seed %d: the revision went from %s to %s", seed, before.State, after.State)
 				}
-				for _, d := range p.Dependencies {
-					j := slices.IndexFunc(after.Pipelines, func(x registry.Pipeline) bool { return x.ID == d })
-					if after.Pipelines[j].State == registry.Failed && p.State == registry.Queued {
-						t.Fatalf("seed %d: %s waits for %s, which failed", seed, p.ID, d)
+				for i, p := range after.Pipelines {
+					was := before.Pipelines[i]
+					if p.ID != was.ID || p.State < was.State || was.State.Ended() && p.State != was.State {
+						t.Fatalf("seed %d: %s went from %s to %s", seed, p.ID, was.State, p.State)
+					}
+					for _, d := range p.Dependencies {
+						j := slices.IndexFunc(after.Pipelines, func(x registry.Pipeline) bool { return x.ID == d })
+						if after.Pipelines[j].State == registry.Failed && p.State == registry.Queued {
+							t.Fatalf("seed %d: %s waits for %s, which failed", seed, p.ID, d)
+						}
 					}
 				}
+				if repeated := f.apply(ev); repeated.Changed || repeated.State != a.State || repeated.FlowState != a.FlowState {
+					t.Fatalf("seed %d: %+v answered %+v, then %+v", seed, ev, a, repeated)
+				}
+				before = after
 			}
-			if repeated := f.apply(ev); repeated.Changed || repeated.State != a.State || repeated.FlowState != a.FlowState {
-				t.Fatalf("seed %d: %+v answered %+v, then %+v", seed, ev, a, repeated)
+			events, err := f.Events(t.Context(), before.ID, 0)
+			if err != nil {
+				t.Fatal(err)
 			}
-			before = after
-		}
-		events, err := f.Events(t.Context(), before.ID, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i, e := range events {
-			if e.Seq != int64(i+1) {
-				t.Fatalf("seed %d: event %d has the number %d", seed, i, e.Seq)
+			for i, e := range events {
+				if e.Seq != int64(i+1) {
+					t.Fatalf("seed %d: event %d has the number %d", seed, i, e.Seq)
+				}
 			}
 		}
-	}
+	})
 }
 
 // Finishes of all pipelines at once lose nothing.
 func TestApplyRace(t *testing.T) {
 	t.Parallel()
-	f := open(t)
-	id := f.push("me/data", registry.External).ID
-	var wg sync.WaitGroup
-	for _, name := range []string{"/a", "/b", "/c", "/d", ""} {
-		for range 3 {
-			wg.Go(func() {
-				if _, err := f.Apply(t.Context(), registry.Event{Pipeline: id + name, Kind: registry.KindFinish, Success: true, Log: []string{"done" + name}}); err != nil {
-					t.Error(err)
-				}
-			})
+	each(t, func(t *testing.T, f *fixture) {
+		id := f.push("me/data", registry.External).ID
+		var wg sync.WaitGroup
+		for _, name := range []string{"/a", "/b", "/c", "/d", ""} {
+			for range 3 {
+				wg.Go(func() {
+					if _, err := f.Apply(t.Context(), registry.Event{Pipeline: id + name, Kind: registry.KindFinish, Success: true, Log: []string{"done" + name}}); err != nil {
+						t.Error(err)
+					}
+				})
+			}
 		}
-	}
-	wg.Wait()
-	if r := f.want(id, registry.Succeeded, "sssss"); len(r.Logs) != 5 {
-		t.Errorf("logs %q", r.Logs)
-	}
-	if n := f.count("flow_event"); n != 10 {
-		t.Errorf("%d events", n)
-	}
+		wg.Wait()
+		if r := f.want(id, registry.Succeeded, "sssss"); len(r.Logs) != 5 {
+			t.Errorf("logs %q", r.Logs)
+		}
+		if n := f.count("flow_event"); n != 10 {
+			t.Errorf("%d events", n)
+		}
+	})
 }
 
 func TestClaimIsFair(t *testing.T) {
 	t.Parallel()
-	f := open(t)
-	for _, d := range []string{"busy/1", "busy/2", "busy/3", "idle/1", "other/1"} {
-		f.push(d, registry.Embedded)
-	}
-	f.push("first/external", registry.External)
-	for _, want := range []string{"busy/1/1", "idle/1/1", "other/1/1", "busy/2/1", "busy/3/1"} {
-		c := f.claim()
-		if c == nil || c.FlowID != want {
-			t.Fatalf("got %+v, not %s", c, want)
+	each(t, func(t *testing.T, f *fixture) {
+		for _, d := range []string{"busy/1", "busy/2", "busy/3", "idle/1", "other/1"} {
+			f.push(d, registry.Embedded)
 		}
-		if c.Attempt != 1 || c.OwnerID+"/"+c.FlowID[len(c.OwnerID)+1:] != want || c.Owner != "name-of-"+c.OwnerID || string(c.Spec) != `{"meta":{}}` || c.Number != 1 {
-			t.Errorf("%+v", c)
+		f.push("first/external", registry.External)
+		for _, want := range []string{"busy/1/1", "idle/1/1", "other/1/1", "busy/2/1", "busy/3/1"} {
+			c := f.claim()
+			if c == nil || c.FlowID != want {
+				t.Fatalf("got %+v, not %s", c, want)
+			}
+			if c.Attempt != 1 || c.OwnerID+"/"+c.FlowID[len(c.OwnerID)+1:] != want || c.Owner != "name-of-"+c.OwnerID || string(c.Spec) != `{"meta":{}}` || c.Number != 1 {
+				t.Errorf("%+v", c)
+			}
 		}
-	}
-	if c := f.claim(); c != nil {
-		t.Errorf("claimed %+v", c)
-	}
+		if c := f.claim(); c != nil {
+			t.Errorf("claimed %+v", c)
+		}
+	})
 }
 
 // Claims that race give each flow once.
 func TestClaimRace(t *testing.T) {
 	t.Parallel()
-	f := open(t)
-	for i := range 8 {
-		f.push(fmt.Sprintf("me/d%d", i), registry.Embedded)
-	}
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	got := map[string]int{}
-	for range 16 {
-		wg.Go(func() {
-			c, err := f.Claim(t.Context(), "x")
-			mu.Lock()
-			defer mu.Unlock()
-			if err != nil {
-				t.Error(err)
-			} else if c != nil {
-				got[c.FlowID]++
-			}
-		})
-	}
-	wg.Wait()
-	for id, n := range got {
-		if n != 1 {
-			t.Errorf("%s was claimed %d times", id, n)
+	each(t, func(t *testing.T, f *fixture) {
+		for i := range 8 {
+			f.push(fmt.Sprintf("me/d%d", i), registry.Embedded)
 		}
-	}
-	if len(got) != 8 {
-		t.Errorf("%d flows were claimed", len(got))
-	}
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		got := map[string]int{}
+		for range 16 {
+			wg.Go(func() {
+				c, err := f.Claim(t.Context(), "x")
+				mu.Lock()
+				defer mu.Unlock()
+				if err != nil {
+					t.Error(err)
+				} else if c != nil {
+					got[c.FlowID]++
+				}
+			})
+		}
+		wg.Wait()
+		for id, n := range got {
+			if n != 1 {
+				t.Errorf("%s was claimed %d times", id, n)
+			}
+		}
+		if len(got) != 8 {
+			t.Errorf("%d flows were claimed", len(got))
+		}
+	})
 }
 
 // TestRelease: a run that is stopped on purpose gives its flow back, and that is no
 // interruption however often it happens.
 func TestRelease(t *testing.T) {
 	t.Parallel()
-	f := open(t)
-	id := f.push("me/data", registry.Embedded).ID
-	for n := range 8 {
-		c := f.claim()
-		if c == nil || c.FlowID != id {
-			t.Fatalf("round %d: %+v", n, c)
+	each(t, func(t *testing.T, f *fixture) {
+		id := f.push("me/data", registry.Embedded).ID
+		for n := range 8 {
+			c := f.claim()
+			if c == nil || c.FlowID != id {
+				t.Fatalf("round %d: %+v", n, c)
+			}
+			start := registry.Event{FlowID: id, Pipeline: id + "/a", Kind: registry.KindStart, Attempt: c.Attempt}
+			f.apply(start)
+			tickets := 0
+			enqueue := func(context.Context, sqldb.Tx) error { tickets++; return nil }
+			if err := f.Release(t.Context(), id, c.Attempt-1, enqueue); err != nil || tickets != 0 {
+				t.Fatalf("an old attempt gave the flow back: %v, %d tickets", err, tickets)
+			}
+			if err := f.Release(t.Context(), id, c.Attempt, enqueue); err != nil || tickets != 1 {
+				t.Fatalf("%v, %d tickets", err, tickets)
+			}
+			if r := f.want(id, registry.Queued, "ppppp"); r.Restarts != 0 {
+				t.Fatalf("%d restarts are counted", r.Restarts)
+			}
+			if _, err := f.Apply(t.Context(), start); !errs.Is(err, errs.Conflict) {
+				t.Fatalf("the attempt that was given back writes: %v", err)
+			}
 		}
-		start := registry.Event{FlowID: id, Pipeline: id + "/a", Kind: registry.KindStart, Attempt: c.Attempt}
-		f.apply(start)
-		tickets := 0
-		enqueue := func(context.Context, sqldb.Tx) error { tickets++; return nil }
-		if err := f.Release(t.Context(), id, c.Attempt-1, enqueue); err != nil || tickets != 0 {
-			t.Fatalf("an old attempt gave the flow back: %v, %d tickets", err, tickets)
-		}
-		if err := f.Release(t.Context(), id, c.Attempt, enqueue); err != nil || tickets != 1 {
-			t.Fatalf("%v, %d tickets", err, tickets)
-		}
-		if r := f.want(id, registry.Queued, "ppppp"); r.Restarts != 0 {
-			t.Fatalf("%d restarts are counted", r.Restarts)
-		}
-		if _, err := f.Apply(t.Context(), start); !errs.Is(err, errs.Conflict) {
-			t.Fatalf("the attempt that was given back writes: %v", err)
-		}
-	}
+	})
 }
 
 func TestRecover(t *testing.T) {
 	t.Parallel()
-	f := open(t)
-	id := f.push("me/data", registry.Embedded).ID
-	f.push("me/newer", registry.Embedded)
-	c := f.claim()
-	event := func(name string, kind registry.Kind) registry.Event {
-		return registry.Event{FlowID: id, Pipeline: id + name, Kind: kind, Success: true, Attempt: c.Attempt, Outputs: json.RawMessage(`{"k":1}`), Log: []string{"x"}}
-	}
-	f.apply(event("/a", registry.KindFinish))
-	f.apply(event("/b", registry.KindStart))
-	if ok, err := f.Beat(t.Context(), id, c.Attempt, map[string]json.RawMessage{id + "/b": json.RawMessage(`{"rows":7}`)}); err != nil || !ok {
-		t.Fatal(ok, err)
-	}
-	if p := f.flow(id).Pipelines[1]; string(p.Progress) != `{"rows":7}` {
-		t.Errorf("progress %s", p.Progress)
-	}
-	f.again()
-	if n := f.recover(); n != 2 {
-		t.Errorf("%d flows wait", n)
-	}
-	r := f.want(id, registry.Running, "spppp")
-	if r.Attempt != 2 || r.Restarts != 1 || r.Pipelines[1].Progress != nil {
-		t.Errorf("%+v", r)
-	}
-	// The run of the old attempt, were it still there, is refused.
-	if ok, err := f.Beat(t.Context(), id, c.Attempt, nil); err != nil || ok {
-		t.Errorf("a beat of the old attempt: %v, %v", ok, err)
-	}
-	if _, err := f.Apply(t.Context(), event("/b", registry.KindFinish)); !errs.Is(err, errs.Conflict) {
-		t.Errorf("an event of the old attempt: %v", err)
-	}
-	// Interrupted flows go before new ones.
-	if c = f.claim(); c.FlowID != id || c.Attempt != 2 || c.Restarts != 1 {
-		t.Fatalf("claimed %+v", c)
-	}
-	done, err := f.Done(t.Context(), id)
-	if err != nil || len(done) != 1 || string(done[id+"/a"]) != `{"k":1}` {
-		t.Errorf("%s, %v", done, err)
-	}
-	for _, name := range []string{"/b", "/c", "/d", ""} {
-		f.apply(event(name, registry.KindStart))
-		f.apply(event(name, registry.KindFinish))
-	}
-	f.want(id, registry.Succeeded, "sssss")
-	if ok, err := f.Beat(t.Context(), id, c.Attempt, nil); err != nil || ok {
-		t.Errorf("a beat after the end: %v, %v", ok, err)
-	}
-	// A start with nothing interrupted changes nothing.
-	f.again()
-	if n := f.recover(); n != 1 {
-		t.Errorf("%d flows wait", n)
-	}
-	if r := f.flow("me/newer/1"); r.Attempt != 1 || r.Restarts != 0 {
-		t.Errorf("%+v", r)
-	}
+	each(t, func(t *testing.T, f *fixture) {
+		id := f.push("me/data", registry.Embedded).ID
+		f.push("me/newer", registry.Embedded)
+		c := f.claim()
+		event := func(name string, kind registry.Kind) registry.Event {
+			return registry.Event{FlowID: id, Pipeline: id + name, Kind: kind, Success: true, Attempt: c.Attempt, Outputs: json.RawMessage(`{"k":1}`), Log: []string{"x"}}
+		}
+		f.apply(event("/a", registry.KindFinish))
+		f.apply(event("/b", registry.KindStart))
+		if ok, err := f.Beat(t.Context(), id, c.Attempt, map[string]json.RawMessage{id + "/b": json.RawMessage(`{"rows":7}`)}); err != nil || !ok {
+			t.Fatal(ok, err)
+		}
+		if p := f.flow(id).Pipelines[1]; string(p.Progress) != `{"rows":7}` {
+			t.Errorf("progress %s", p.Progress)
+		}
+		f.again()
+		if n := f.recover(); n != 2 {
+			t.Errorf("%d flows wait", n)
+		}
+		r := f.want(id, registry.Running, "spppp")
+		if r.Attempt != 2 || r.Restarts != 1 || r.Pipelines[1].Progress != nil {
+			t.Errorf("%+v", r)
+		}
+		// The run of the old attempt, were it still there, is refused.
+		if ok, err := f.Beat(t.Context(), id, c.Attempt, nil); err != nil || ok {
+			t.Errorf("a beat of the old attempt: %v, %v", ok, err)
+		}
+		if _, err := f.Apply(t.Context(), event("/b", registry.KindFinish)); !errs.Is(err, errs.Conflict) {
+			t.Errorf("an event of the old attempt: %v", err)
+		}
+		// Interrupted flows go before new ones.
+		if c = f.claim(); c.FlowID != id || c.Attempt != 2 || c.Restarts != 1 {
+			t.Fatalf("claimed %+v", c)
+		}
+		done, err := f.Done(t.Context(), id)
+		if err != nil || len(done) != 1 || string(done[id+"/a"]) != `{"k":1}` {
+			t.Errorf("%s, %v", done, err)
+		}
+		for _, name := range []string{"/b", "/c", "/d", ""} {
+			f.apply(event(name, registry.KindStart))
+			f.apply(event(name, registry.KindFinish))
+		}
+		f.want(id, registry.Succeeded, "sssss")
+		if ok, err := f.Beat(t.Context(), id, c.Attempt, nil); err != nil || ok {
+			t.Errorf("a beat after the end: %v, %v", ok, err)
+		}
+		// A start with nothing interrupted changes nothing.
+		f.again()
+		if n := f.recover(); n != 1 {
+			t.Errorf("%d flows wait", n)
+		}
+		if r := f.flow("me/newer/1"); r.Attempt != 1 || r.Restarts != 0 {
+			t.Errorf("%+v", r)
+		}
+	})
 }
 
 // A flow that ends the process each time it runs fails in the end, also where it
@@ -763,143 +789,148 @@ func TestRecover(t *testing.T) {
 func TestCrashLoop(t *testing.T) {
 	t.Parallel()
 	for _, begun := range []bool{true, false} {
-		f := open(t)
-		id := f.push("me/data", registry.Embedded).ID
-		for i := range 6 {
-			c := f.claim()
-			if c == nil || c.FlowID != id || c.Attempt != int64(i+1) || c.Restarts != int64(i) {
-				t.Fatalf("round %d: claimed %+v", i, c)
+		each(t, func(t *testing.T, f *fixture) {
+			id := f.push("me/data", registry.Embedded).ID
+			for i := range 6 {
+				c := f.claim()
+				if c == nil || c.FlowID != id || c.Attempt != int64(i+1) || c.Restarts != int64(i) {
+					t.Fatalf("round %d: claimed %+v", i, c)
+				}
+				if begun {
+					f.apply(registry.Event{Pipeline: id + "/a", Kind: registry.KindStart, Attempt: c.Attempt})
+				}
+				f.again()
+				f.recover()
 			}
-			if begun {
-				f.apply(registry.Event{Pipeline: id + "/a", Kind: registry.KindStart, Attempt: c.Attempt})
+			r := f.want(id, registry.Failed, "fffff")
+			if !strings.Contains(r.Errors[0], "interrupted 6 times") || r.Attempt != 7 {
+				t.Errorf("%q, attempt %d", r.Errors, r.Attempt)
 			}
-			f.again()
-			f.recover()
-		}
-		r := f.want(id, registry.Failed, "fffff")
-		if !strings.Contains(r.Errors[0], "interrupted 6 times") || r.Attempt != 7 {
-			t.Errorf("%q, attempt %d", r.Errors, r.Attempt)
-		}
-		if c := f.claim(); c != nil {
-			t.Errorf("claimed %+v", c)
-		}
+			if c := f.claim(); c != nil {
+				t.Errorf("claimed %+v", c)
+			}
+		})
 	}
 }
 
 func TestCancelAndRetry(t *testing.T) {
 	t.Parallel()
-	f := open(t)
-	id := f.push("me/data", registry.Embedded).ID
-	c := f.claim()
-	f.apply(registry.Event{Pipeline: id + "/a", Kind: registry.KindFinish, Success: true, Attempt: c.Attempt, Outputs: json.RawMessage(`"kept"`)})
-	f.apply(registry.Event{Pipeline: id + "/b", Kind: registry.KindStart, Attempt: c.Attempt})
-	if _, err := f.Retry(t.Context(), id, nil); !errs.Is(err, errs.Conflict) {
-		t.Errorf("retry of an open flow: %v", err)
-	}
-	for range 2 {
-		if state, err := f.Cancel(t.Context(), id, "stopped by me"); err != nil || state != registry.Cancelled {
-			t.Fatal(state, err)
+	each(t, func(t *testing.T, f *fixture) {
+		id := f.push("me/data", registry.Embedded).ID
+		c := f.claim()
+		f.apply(registry.Event{Pipeline: id + "/a", Kind: registry.KindFinish, Success: true, Attempt: c.Attempt, Outputs: json.RawMessage(`"kept"`)})
+		f.apply(registry.Event{Pipeline: id + "/b", Kind: registry.KindStart, Attempt: c.Attempt})
+		if _, err := f.Retry(t.Context(), id, nil); !errs.Is(err, errs.Conflict) {
+			t.Errorf("retry of an open flow: %v", err)
 		}
-	}
-	r := f.want(id, registry.Cancelled, "scccc")
-	if r.Attempt != 2 || r.Errors[0] != "stopped by me" || f.count("pipelines") != 0 {
-		t.Errorf("%+v", r)
-	}
-	if _, err := f.Apply(t.Context(), registry.Event{Pipeline: id + "/b", Kind: registry.KindFinish, Success: true, Attempt: c.Attempt}); !errs.Is(err, errs.Conflict) {
-		t.Errorf("an event of the cancelled run: %v", err)
-	}
-	tickets := 0
-	if done, err := f.Retry(t.Context(), id, func(context.Context, sqldb.Tx) error { tickets++; return nil }); err != nil || !done || tickets != 1 {
-		t.Fatal(done, err, tickets)
-	}
-	if r = f.want(id, registry.Running, "spppp"); r.Attempt != 3 || len(r.Errors) != 0 || !r.Finished.IsZero() {
-		t.Errorf("%+v", r)
-	}
-	if done, err := f.Done(t.Context(), id); err != nil || string(done[id+"/a"]) != `"kept"` {
-		t.Errorf("%s, %v", done, err)
-	}
-	if c = f.claim(); c == nil || c.FlowID != id || c.Attempt != 3 {
-		t.Fatalf("%+v", c)
-	}
-	for _, name := range []string{"/b", "/c", "/d", ""} {
-		f.apply(registry.Event{Pipeline: id + name, Kind: registry.KindFinish, Success: true, Attempt: 3})
-	}
-	f.want(id, registry.Succeeded, "sssss")
-	if done, err := f.Retry(t.Context(), id, nil); err != nil || done {
-		t.Errorf("retry of a success: %v, %v", done, err)
-	}
-	if _, err := f.Cancel(t.Context(), "no/such/1", ""); !errs.Is(err, errs.NotFound) {
-		t.Error(err)
-	}
+		for range 2 {
+			if state, err := f.Cancel(t.Context(), id, "stopped by me"); err != nil || state != registry.Cancelled {
+				t.Fatal(state, err)
+			}
+		}
+		r := f.want(id, registry.Cancelled, "scccc")
+		if r.Attempt != 2 || r.Errors[0] != "stopped by me" || f.count("pipelines") != 0 {
+			t.Errorf("%+v", r)
+		}
+		if _, err := f.Apply(t.Context(), registry.Event{Pipeline: id + "/b", Kind: registry.KindFinish, Success: true, Attempt: c.Attempt}); !errs.Is(err, errs.Conflict) {
+			t.Errorf("an event of the cancelled run: %v", err)
+		}
+		tickets := 0
+		if done, err := f.Retry(t.Context(), id, func(context.Context, sqldb.Tx) error { tickets++; return nil }); err != nil || !done || tickets != 1 {
+			t.Fatal(done, err, tickets)
+		}
+		if r = f.want(id, registry.Running, "spppp"); r.Attempt != 3 || len(r.Errors) != 0 || !r.Finished.IsZero() {
+			t.Errorf("%+v", r)
+		}
+		if done, err := f.Done(t.Context(), id); err != nil || string(done[id+"/a"]) != `"kept"` {
+			t.Errorf("%s, %v", done, err)
+		}
+		if c = f.claim(); c == nil || c.FlowID != id || c.Attempt != 3 {
+			t.Fatalf("%+v", c)
+		}
+		for _, name := range []string{"/b", "/c", "/d", ""} {
+			f.apply(registry.Event{Pipeline: id + name, Kind: registry.KindFinish, Success: true, Attempt: 3})
+		}
+		f.want(id, registry.Succeeded, "sssss")
+		if done, err := f.Retry(t.Context(), id, nil); err != nil || done {
+			t.Errorf("retry of a success: %v, %v", done, err)
+		}
+		if _, err := f.Cancel(t.Context(), "no/such/1", ""); !errs.Is(err, errs.NotFound) {
+			t.Error(err)
+		}
+	})
 }
 
 func TestWatch(t *testing.T) {
 	t.Parallel()
-	f := open(t)
-	id := f.push("me/data", registry.External).ID
-	changes, cancel := f.Watch(id)
-	other, cancelOther := f.Watch("me/other/1")
-	defer cancelOther()
-	start := registry.Event{Pipeline: id + "/a", Kind: registry.KindStart}
-	told := func() bool {
-		select {
-		case <-changes:
-			return true
-		default:
-			return false
+	each(t, func(t *testing.T, f *fixture) {
+		id := f.push("me/data", registry.External).ID
+		changes, cancel := f.Watch(id)
+		other, cancelOther := f.Watch("me/other/1")
+		defer cancelOther()
+		start := registry.Event{Pipeline: id + "/a", Kind: registry.KindStart}
+		told := func() bool {
+			select {
+			case <-changes:
+				return true
+			default:
+				return false
+			}
 		}
-	}
-	f.apply(start)
-	f.apply(registry.Event{Pipeline: id + "/b", Kind: registry.KindStart})
-	if !told() || told() {
-		t.Error("two changes were not told once")
-	}
-	if f.apply(start); told() {
-		t.Error("a repeated event was told")
-	}
-	cancel()
-	if f.apply(registry.Event{Pipeline: id + "/c", Kind: registry.KindStart}); told() || len(other) != 0 {
-		t.Error("told after the end, or of another flow")
-	}
+		f.apply(start)
+		f.apply(registry.Event{Pipeline: id + "/b", Kind: registry.KindStart})
+		if !told() || told() {
+			t.Error("two changes were not told once")
+		}
+		if f.apply(start); told() {
+			t.Error("a repeated event was told")
+		}
+		cancel()
+		if f.apply(registry.Event{Pipeline: id + "/c", Kind: registry.KindStart}); told() || len(other) != 0 {
+			t.Error("told after the end, or of another flow")
+		}
+	})
 }
 
 func TestPrune(t *testing.T) {
 	t.Parallel()
-	f := open(t)
-	ended, running := f.push("me/data", registry.External).ID, f.push("me/data", registry.External).ID
-	f.apply(registry.Event{Pipeline: ended + "/a", Kind: registry.KindFinish})
-	if err := f.Prune(t.Context(), time.Now().Add(-time.Hour)); err != nil || f.count("flow_event") != 15 {
-		t.Errorf("%v, %d events", err, f.count("flow_event"))
-	}
-	if err := f.Prune(t.Context(), time.Now().Add(time.Hour)); err != nil {
-		t.Fatal(err)
-	}
-	if events, err := f.Events(t.Context(), running, 0); err != nil || len(events) != 5 || f.count("flow_event") != 5 {
-		t.Errorf("%d events, %v", len(events), err)
-	}
+	each(t, func(t *testing.T, f *fixture) {
+		ended, running := f.push("me/data", registry.External).ID, f.push("me/data", registry.External).ID
+		f.apply(registry.Event{Pipeline: ended + "/a", Kind: registry.KindFinish})
+		if err := f.Prune(t.Context(), time.Now().Add(-time.Hour)); err != nil || f.count("flow_event") != 15 {
+			t.Errorf("%v, %d events", err, f.count("flow_event"))
+		}
+		if err := f.Prune(t.Context(), time.Now().Add(time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+		if events, err := f.Events(t.Context(), running, 0); err != nil || len(events) != 5 || f.count("flow_event") != 5 {
+			t.Errorf("%d events, %v", len(events), err)
+		}
+	})
 }
 
 func TestSetting(t *testing.T) {
 	t.Parallel()
-	f := open(t)
-	var wg sync.WaitGroup
-	values := make([]string, 8)
-	for i := range values {
-		wg.Go(func() {
-			var err error
-			if values[i], err = f.Setting(t.Context(), "secret", func() (string, error) { return strconv.Itoa(i), nil }); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	wg.Wait()
-	if len(slices.Compact(values)) != 1 || values[0] == "" {
-		t.Errorf("values %q", values)
-	}
-	f.again()
-	if v, err := f.Setting(t.Context(), "secret", func() (string, error) { return "new", nil }); err != nil || v != values[0] {
-		t.Errorf("%q, %v", v, err)
-	}
+	each(t, func(t *testing.T, f *fixture) {
+		var wg sync.WaitGroup
+		values := make([]string, 8)
+		for i := range values {
+			wg.Go(func() {
+				var err error
+				if values[i], err = f.Setting(t.Context(), "secret", func() (string, error) { return strconv.Itoa(i), nil }); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if len(slices.Compact(values)) != 1 || values[0] == "" {
+			t.Errorf("values %q", values)
+		}
+		f.again()
+		if v, err := f.Setting(t.Context(), "secret", func() (string, error) { return "new", nil }); err != nil || v != values[0] {
+			t.Errorf("%q, %v", v, err)
+		}
+	})
 }
 
 func TestState(t *testing.T) {
@@ -924,59 +955,5 @@ func TestState(t *testing.T) {
 		if got := registry.FlowOf(id); got != want {
 			t.Errorf("FlowOf(%q) is %q", id, got)
 		}
-	}
-}
-
-// A database that the original wrote is taken over in place.
-func TestOriginal(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "x.db")
-	db, err := sqldb.Open(t.Context(), sqldb.Config{URL: "sqlite:///" + path})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
-	if err := db.Tx(t.Context(), func(ctx context.Context, tx sqldb.Tx) error {
-		_, err := tx.Exec(ctx, `
-			CREATE TABLE dataset (identifier VARCHAR NOT NULL, owner VARCHAR, spec VARCHAR, created_at TIMESTAMP, updated_at TIMESTAMP,
-				scheduled_for TIMESTAMP, PRIMARY KEY (identifier));
-			CREATE INDEX ix_dataset_scheduled_for ON dataset (scheduled_for);
-			CREATE TABLE dataset_revision (revision_id VARCHAR NOT NULL, dataset_id VARCHAR, revision INTEGER, status VARCHAR(16), errors VARCHAR,
-				stats VARCHAR, logs VARCHAR, pipelines VARCHAR, created_at TIMESTAMP, updated_at TIMESTAMP, PRIMARY KEY (revision_id));
-			CREATE TABLE pipelines (pipeline_id VARCHAR(256) NOT NULL, flow_id VARCHAR(256), title VARCHAR(256), pipeline_details VARCHAR,
-				status VARCHAR(16), errors VARCHAR, stats VARCHAR, logs VARCHAR, created_at TIMESTAMP, updated_at TIMESTAMP, PRIMARY KEY (pipeline_id));
-			INSERT INTO dataset VALUES ('me/data', 'me', '{"meta": {"findability": "published"}}', '2018-02-19 10:11:12.123456', '2018-02-20 00:00:00.000000', NULL);
-			INSERT INTO dataset_revision VALUES ('me/data/1', 'me/data', 1, 'success', 'null', '{"bytes": 5}', '["done"]',
-				'{"me/data/1": {"title": "Creating Package", "status": "success", "stats": {"bytes": 5}, "error_log": null}}', '2018-02-19 10:11:12.123456', '2018-02-19 10:12:00.000000');
-			INSERT INTO dataset_revision VALUES ('me/data/2', 'me/data', 2, 'running', '[]', NULL, NULL, NULL, '2018-02-20 00:00:00.000000', '2018-02-20 00:00:00.000000');
-			INSERT INTO pipelines VALUES ('me/data/2/a', 'me/data/2', 'A', '{"dependencies": []}', 'running', NULL, NULL, NULL, '2018-02-20 00:00:00.000000', '2018-02-20 00:00:00.000000');
-			INSERT INTO pipelines VALUES ('me/data/2', 'me/data/2', 'P', '{"dependencies": [{"pipeline": "./me/data/2/a"}]}', 'pending', NULL, NULL, NULL, '2018-02-20 00:00:00.000000', '2018-02-20 00:00:00.000000');
-		`)
-		return err
-	}); err != nil {
-		t.Fatal(err)
-	}
-	s, err := registry.Open(t.Context(), db, registry.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := &fixture{Store: s, t: t, db: db, path: path}
-	r := f.want("me/data/1", registry.Succeeded, "s")
-	if string(r.Stats) != `{"bytes": 5}` || len(r.Errors) != 0 || r.Findability != "published" || len(r.Spec) == 0 ||
-		r.Created.Format(time.RFC3339Nano) != "2018-02-19T10:11:12.123Z" || r.Finished.IsZero() || r.Pipelines[0].Title != "Creating Package" {
-		t.Errorf("%+v", r)
-	}
-	// A flow that was open goes on: its failure reaches what waits for it.
-	f.want("me/data/2", registry.Running, "rp")
-	if a := f.apply(registry.Event{Pipeline: "./me/data/2/a", Kind: registry.KindFinish, Errors: []string{"x"}}); a.FlowState != registry.Failed {
-		t.Errorf("%+v", a)
-	}
-	f.want("me/data/2", registry.Failed, "ff")
-	if r := f.push("me/data", registry.External); r.Number != 3 {
-		t.Errorf("the next revision is %d", r.Number)
-	}
-	f.again()
-	if n := f.count("dataset_revision"); n != 3 {
-		t.Errorf("%d revisions", n)
 	}
 }

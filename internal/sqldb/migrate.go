@@ -22,12 +22,22 @@ type migration struct {
 	text      string
 }
 
+// After goes on with steps of a migration, by their numbers, each in its step's
+// transaction: with what SQL alone cannot do.
+type After map[int64]func(context.Context, Tx) error
+
 // Migrate brings a set of tables up to date. files has a folder for each
 // [Dialect], with files such as 0001_first.sql that run once, in the order of
-// their numbers, each in a transaction of its own. It fails with Conflict where
-// the database has steps that are not in files, because a newer version made it,
-// and where a step that has run was changed since.
-func (db *DB) Migrate(ctx context.Context, set string, files fs.FS) error {
+// their numbers, each in a transaction of its own, and then what after has for its
+// number; after may be nil. Several processes may start at once: one migrates and
+// the others wait. It fails with Conflict where the database has steps that are not
+// in files, because a newer version made it, and where a step that has run was
+// changed since.
+func (db *DB) Migrate(ctx context.Context, set string, files fs.FS, after After) error {
+	return db.Alone(ctx, "migrate", func(ctx context.Context) error { return db.migrate(ctx, set, files, after) })
+}
+
+func (db *DB) migrate(ctx context.Context, set string, files fs.FS, after After) error {
 	const op = "sqldb.Migrate"
 	steps, err := migrations(files, string(db.Dialect()))
 	if err != nil {
@@ -76,6 +86,11 @@ func (db *DB) Migrate(ctx context.Context, set string, files fs.FS) error {
 		if err := db.Tx(ctx, func(ctx context.Context, tx Tx) error {
 			if _, err := tx.Exec(ctx, m.text); err != nil {
 				return err
+			}
+			if goOn := after[m.version]; goOn != nil {
+				if err := goOn(ctx, tx); err != nil {
+					return err
+				}
 			}
 			_, err := tx.Exec(ctx, `INSERT INTO schema_migration (name, version, file, sha256, at) VALUES ($1, $2, $3, $4, $5)`,
 				set, m.version, m.name, m.sum, time.Now().UnixMicro())

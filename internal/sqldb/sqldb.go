@@ -5,13 +5,17 @@
 // locked by an UPDATE that changes nothing and returns it. What differs between
 // databases stays in this package and in the migrations.
 //
-// Two things always hold. What [DB.Tx] has committed survives the end of the
-// process and of the power. And one process alone serves a SQLite file: it holds a
-// lock on a file beside it until [DB.Close].
+// What [DB.Tx] has committed survives the end of the process and of the power.
 //
-// On SQLite there is one connection that writes, so transactions that write follow
-// each other, and several that read: readers see the last commit, wait for nobody
-// and nobody waits for them.
+// On SQLite one process alone serves a file: it holds a lock on a file beside it
+// until [DB.Close]. There is one connection that writes, so transactions that write
+// follow each other, and several that read: readers see the last commit, wait for
+// nobody and nobody waits for them.
+//
+// On PostgreSQL any number of processes share a database. Transactions that write
+// see what is committed when each of their statements begins (READ COMMITTED), so
+// they lock the row that they depend on first; those that read see one state
+// throughout.
 package sqldb
 
 import (
@@ -19,13 +23,11 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
-	_ "modernc.org/sqlite" // the driver "sqlite"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/datahq/specstore/internal/errs"
 )
@@ -36,22 +38,27 @@ var ErrNoRows = sql.ErrNoRows
 // Dialect is a database's kind, and the name of the folder of its migrations.
 type Dialect string
 
-// SQLite is the embedded database.
-const SQLite Dialect = "sqlite"
+// The databases.
+const (
+	SQLite   Dialect = "sqlite"   // embedded
+	Postgres Dialect = "postgres" // a PostgreSQL server, 13 or later
+)
 
 // Config says which database to open.
 type Config struct {
-	// URL is in SQLAlchemy syntax: sqlite:///relative/path, sqlite:////absolute/path.
+	// URL is in SQLAlchemy syntax: sqlite:///relative/path, sqlite:////absolute/path,
+	// postgresql://user:password@host:port/database with libpq's options after "?"; a
+	// driver's name may follow the scheme, as in postgresql+psycopg2.
 	URL string
-	// Readers is how many reads may go on at once; 0 is 8.
-	Readers int
+	// Conns is how many connections there are at most (of SQLite: that read). 0 is 8
+	// for SQLite, and 16 for PostgreSQL unless the URL has pool_max_conns.
+	Conns int
 }
 
 // DB is an open database. It may be used from several goroutines.
 type DB struct {
-	write, read *sql.DB
-	lock        *os.File
-	path        string
+	lite *lite // one of the two
+	pg   *pgxpool.Pool
 }
 
 // Rows are the rows of a query. Close may be called more than once.
@@ -75,172 +82,150 @@ type Tx interface {
 	QueryRow(ctx context.Context, query string, args ...any) Row
 }
 
-// SQLTx is the [Tx] of SQLite.
-type SQLTx struct{ tx *sql.Tx }
-
-// Raw is the transaction beneath, for River, which adds its jobs in it.
-func (t SQLTx) Raw() *sql.Tx { return t.tx }
-
-// Exec implements [Tx].
-func (t SQLTx) Exec(ctx context.Context, query string, args ...any) (int64, error) {
-	res, err := t.tx.ExecContext(ctx, query, args...)
-	if err != nil {
-		return 0, err
+// dialectOf reads the scheme of a URL. Nothing but the scheme is ever shown: the
+// rest may hold a password.
+func dialectOf(raw string) (Dialect, error) {
+	const op = "sqldb.Open"
+	const known = "write sqlite:///relative/path, sqlite:////absolute/path or postgresql://user:password@host/database"
+	scheme, _, ok := strings.Cut(raw, "://")
+	if !ok {
+		return "", errs.New(errs.Invalid, op, "DATABASE_URL: not a URL; "+known)
 	}
-	return res.RowsAffected()
-}
-
-// Query implements [Tx].
-func (t SQLTx) Query(ctx context.Context, query string, args ...any) (Rows, error) {
-	rows, err := t.tx.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, err
+	switch base, _, _ := strings.Cut(scheme, "+"); base {
+	case "sqlite":
+		return SQLite, nil
+	case "postgresql", "postgres":
+		return Postgres, nil
 	}
-	return sqlRows{rows}, nil
+	return "", errs.New(errs.Invalid, op, "DATABASE_URL: databases of the kind %q are not supported; "+known, scheme)
 }
 
-// QueryRow implements [Tx].
-func (t SQLTx) QueryRow(ctx context.Context, query string, args ...any) Row {
-	return t.tx.QueryRowContext(ctx, query, args...)
-}
-
-type sqlRows struct{ *sql.Rows }
-
-// Close drops the error, which Err has told.
-func (r sqlRows) Close() { _ = r.Rows.Close() }
-
-// Open opens a database, and makes it where there is none. It fails with Invalid
-// for a URL that is not understood and with Conflict where another process serves
-// the file.
+// Open opens a database. A SQLite file is made where there is none. It fails with
+// Invalid for a URL that is not understood, with Conflict where another process
+// serves the file, and with Unavailable where the server cannot be reached.
 func Open(ctx context.Context, c Config) (*DB, error) {
-	const op = "sqldb.Open"
-	path, err := sqlitePath(c.URL)
-	if err != nil {
-		return nil, err
-	}
-	if path, err = filepath.Abs(path); err != nil {
-		return nil, fmt.Errorf("%s: %w", op, err)
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, errs.Wrap(err, errs.Invalid, op, "DATABASE_URL: the folder of the database cannot be made")
-	}
-	db := &DB{path: path}
-	if db.lock, err = lockFile(path + ".lock"); err != nil {
-		return nil, err
-	}
-	readers := c.Readers
-	if readers <= 0 {
-		readers = 8
-	}
-	// In WAL mode synchronous=FULL syncs the log at each commit. The writer takes
-	// its lock at BEGIN, so that no transaction fails in the middle of its work.
-	if db.write, err = openPool(ctx, path, 1, "immediate", "journal_mode(WAL)", "synchronous(FULL)"); err == nil {
-		db.read, err = openPool(ctx, path, readers, "deferred", "query_only(1)")
-	}
-	if err != nil {
-		_ = db.Close()
-		return nil, errs.Wrap(err, errs.Unavailable, op, "the database cannot be opened")
-	}
-	return db, nil
-}
-
-func openPool(ctx context.Context, path string, size int, lock string, pragmas ...string) (*sql.DB, error) {
-	q := url.Values{"_txlock": {lock}, "_pragma": append([]string{"busy_timeout(5000)", "foreign_keys(1)"}, pragmas...)}
-	name := url.URL{Scheme: "file", Path: path, RawQuery: q.Encode()}
-	pool, err := sql.Open("sqlite", name.String())
-	if err != nil {
-		return nil, err
-	}
-	pool.SetMaxOpenConns(size)
-	pool.SetMaxIdleConns(size)
-	if err := pool.PingContext(ctx); err != nil {
-		return nil, errors.Join(err, pool.Close())
-	}
-	return pool, nil
-}
-
-// sqlitePath is the file that a URL names. As in SQLAlchemy nothing in it is
-// percent-decoded.
-func sqlitePath(raw string) (string, error) {
-	const op = "sqldb.Open"
-	scheme, rest, ok := strings.Cut(raw, "://")
-	switch base, _, _ := strings.Cut(scheme, "+"); {
-	case !ok:
-		return "", errs.New(errs.Invalid, op, "DATABASE_URL: not a URL; write sqlite:///relative/path or sqlite:////absolute/path")
-	case base != "sqlite":
-		// The scheme alone is shown: the rest may hold a password.
-		return "", errs.New(errs.Invalid, op, "DATABASE_URL: databases of the kind %q are not supported; write sqlite:///relative/path or sqlite:////absolute/path", scheme)
-	}
-	path, ok := strings.CutPrefix(rest, "/")
+	dialect, err := dialectOf(c.URL)
 	switch {
-	case !ok && rest != "":
-		return "", errs.New(errs.Invalid, op, "DATABASE_URL: sqlite has no host; write three slashes before a relative path and four before an absolute one")
-	case path == "" || path == ":memory:":
-		return "", errs.New(errs.Invalid, op, "DATABASE_URL: a database in memory would be lost; name a file: sqlite:///specstore.db")
-	case strings.ContainsAny(path, "?\x00"):
-		return "", errs.New(errs.Invalid, op, "DATABASE_URL: options after ? are not supported for sqlite")
+	case err != nil:
+		return nil, err
+	case dialect == SQLite:
+		return openSQLite(ctx, c)
 	}
-	return path, nil
+	return openPostgres(ctx, c)
+}
+
+// OpenReader opens a database that is there for reading alone, also while another
+// process serves it. It fails as [Open] does, and with NotFound where there is no file.
+func OpenReader(ctx context.Context, c Config) (*DB, error) {
+	dialect, err := dialectOf(c.URL)
+	switch {
+	case err != nil:
+		return nil, err
+	case dialect == SQLite:
+		return openSQLiteReader(ctx, c)
+	}
+	return openPostgres(ctx, c)
 }
 
 // Dialect is the database's kind.
-func (db *DB) Dialect() Dialect { return SQLite }
+func (db *DB) Dialect() Dialect {
+	if db.pg != nil {
+		return Postgres
+	}
+	return SQLite
+}
 
 // Single reports whether this process alone serves the database.
-func (db *DB) Single() bool { return true }
+func (db *DB) Single() bool { return db.pg == nil }
 
-// SQL is the connection that writes, for River.
-func (db *DB) SQL() *sql.DB { return db.write }
+// SQL is the connection that writes to SQLite, for River; nil for PostgreSQL.
+func (db *DB) SQL() *sql.DB {
+	if db.lite == nil {
+		return nil
+	}
+	return db.lite.write
+}
+
+// Pool is the connections to PostgreSQL, for River; nil for SQLite.
+func (db *DB) Pool() *pgxpool.Pool { return db.pg }
 
 type inTx struct{ db *DB }
 
 // Tx runs fn in a transaction that may write: it commits where fn returns nil, and
 // else, or where fn panics, leaves nothing behind. fn must use the context that it
-// is given. A transaction inside a transaction is refused, since it would wait for
-// the outer one for ever.
+// is given. On PostgreSQL fn is called again where another transaction came in
+// between, so it must begin anew each time. A transaction inside a transaction is
+// refused, since it would wait for the outer one for ever. What cannot be done now
+// fails with Unavailable.
 func (db *DB) Tx(ctx context.Context, fn func(context.Context, Tx) error) error {
 	if ctx.Value(inTx{db}) != nil {
 		return errors.New("sqldb.Tx: a transaction inside a transaction")
 	}
-	return run(context.WithValue(ctx, inTx{db}, true), db.write, fn)
+	ctx = context.WithValue(ctx, inTx{db}, true)
+	if db.pg != nil {
+		return away(runPostgres(ctx, db.pg, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, fn))
+	}
+	return away(db.lite.run(ctx, db.lite.write, fn))
 }
 
 // Read runs fn in a transaction that sees one state of the database and cannot
 // write. It takes no lock.
 func (db *DB) Read(ctx context.Context, fn func(context.Context, Tx) error) error {
-	return run(ctx, db.read, fn)
+	if db.pg != nil {
+		return away(runPostgres(ctx, db.pg, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, fn))
+	}
+	return away(db.lite.run(ctx, db.lite.read, fn))
 }
 
-func run(ctx context.Context, pool *sql.DB, fn func(context.Context, Tx) error) error {
-	tx, err := pool.BeginTx(ctx, nil)
-	if err != nil {
-		return fmt.Errorf("sqldb: begin: %w", err)
-	}
-	defer func() { _ = tx.Rollback() }() // after a commit it does nothing
-	if err := fn(ctx, SQLTx{tx}); err != nil {
+// away gives failures of the database that pass by themselves the kind Unavailable.
+func away(err error) error {
+	if err == nil || errors.Is(err, context.Canceled) {
 		return err
 	}
-	if err := tx.Commit(); err != nil {
-		return fmt.Errorf("sqldb: commit: %w", err)
+	if _, ok := errors.AsType[*errs.Error](err); ok {
+		return err
 	}
-	return nil
+	if sqliteAway(err) || postgresAway(err) {
+		return errs.Wrap(err, errs.Unavailable, "sqldb", "the database is not available; try again later")
+	}
+	return fmt.Errorf("sqldb: %w", err)
+}
+
+// Alone runs fn while no other process that uses the database runs one of that name.
+func (db *DB) Alone(ctx context.Context, name string, fn func(context.Context) error) error {
+	if db.pg != nil {
+		return alonePostgres(ctx, db.pg, name, fn)
+	}
+	return fn(ctx) // the only process
+}
+
+// Notify tells every process that listens, when tx has committed. On SQLite there
+// is only this one, and it does nothing.
+func (db *DB) Notify(ctx context.Context, tx Tx, channel, payload string) error {
+	if db.pg == nil {
+		return nil
+	}
+	_, err := tx.Exec(ctx, `SELECT pg_notify($1, $2)`, channel, payload)
+	return err
+}
+
+// Listen calls heard for what [DB.Notify] told until ctx ends; with an empty payload
+// where something may have been missed, and twice a second where notifications do
+// not come through. On SQLite it returns at once.
+func (db *DB) Listen(ctx context.Context, channel string, heard func(payload string)) {
+	if db.pg != nil {
+		listenPostgres(ctx, db.pg, channel, heard)
+	}
 }
 
 // Close closes the database and lets another process serve it. It waits for the
 // transactions that run.
 func (db *DB) Close() error {
-	var list []error
-	for _, pool := range []*sql.DB{db.read, db.write} {
-		if pool != nil {
-			list = append(list, pool.Close())
-		}
+	if db.pg != nil {
+		db.pg.Close()
+		return nil
 	}
-	if db.lock == nil { // one that only reads
-		return errors.Join(list...)
-	}
-	// The lock goes last, and with it only the right to serve: the file stays, since
-	// taking it away could let two processes hold a lock on two files of one name.
-	return errors.Join(append(list, db.lock.Close())...)
+	return db.lite.close()
 }
 
 // Micros is a time as it is stored: microseconds since 1970 UTC; nil for the zero time.

@@ -14,11 +14,17 @@ import (
 
 	"github.com/datahq/specstore/internal/errs"
 	"github.com/datahq/specstore/internal/sqldb"
+	"github.com/datahq/specstore/internal/testkit"
 )
 
 func open(t *testing.T, path string) *sqldb.DB {
 	t.Helper()
-	db, err := sqldb.Open(t.Context(), sqldb.Config{URL: "sqlite:///" + path})
+	return openURL(t, "sqlite:///"+path)
+}
+
+func openURL(t *testing.T, url string) *sqldb.DB {
+	t.Helper()
+	db, err := sqldb.Open(t.Context(), sqldb.Config{URL: url})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +56,7 @@ func TestURL(t *testing.T) {
 	t.Parallel()
 	for _, url := range []string{
 		"", "specstore.db", "sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite://host/x", "sqlite:///x?mode=ro",
-		"postgresql://user:secret@host/db", "mysql://h/d",
+		"postgresql://user:secret@host:port/db", "postgres://user:secret@host/db?sslmode=odd", "postgresqls://user:secret@host/db", "mysql://h/d",
 	} {
 		db, err := sqldb.Open(t.Context(), sqldb.Config{URL: url})
 		if err == nil {
@@ -100,77 +106,83 @@ func TestSettings(t *testing.T) {
 
 func TestTx(t *testing.T) {
 	t.Parallel()
-	db := open(t, filepath.Join(t.TempDir(), "x.db"))
-	exec1(t, db, `CREATE TABLE t (n BIGINT)`)
-	refused := errors.New("refused")
-	insert := func(ctx context.Context, tx sqldb.Tx) {
-		if n, err := tx.Exec(ctx, `INSERT INTO t (n) VALUES ($1)`, 1); err != nil || n != 1 {
-			t.Errorf("insert: %d, %v", n, err)
+	testkit.EachDB(t, func(t *testing.T, url string) {
+		t.Parallel()
+		db := openURL(t, url)
+		exec1(t, db, `CREATE TABLE t (n BIGINT)`)
+		refused := errors.New("refused")
+		insert := func(ctx context.Context, tx sqldb.Tx) {
+			if n, err := tx.Exec(ctx, `INSERT INTO t (n) VALUES ($1)`, 1); err != nil || n != 1 {
+				t.Errorf("insert: %d, %v", n, err)
+			}
 		}
-	}
-	if err := db.Tx(t.Context(), func(ctx context.Context, tx sqldb.Tx) error {
-		insert(ctx, tx)
-		return refused
-	}); !errors.Is(err, refused) {
-		t.Errorf("got %v", err)
-	}
-	func() {
-		defer func() { _ = recover() }()
-		_ = db.Tx(t.Context(), func(ctx context.Context, tx sqldb.Tx) error {
+		if err := db.Tx(t.Context(), func(ctx context.Context, tx sqldb.Tx) error {
 			insert(ctx, tx)
-			panic("fault")
-		})
-	}()
-	ctx, cancel := context.WithCancel(t.Context())
-	if err := db.Tx(ctx, func(ctx context.Context, tx sqldb.Tx) error {
-		insert(ctx, tx)
-		cancel()
-		return nil
-	}); err == nil {
-		t.Error("a cancelled transaction was committed")
-	}
-	if n := number(t, db, `SELECT COUNT(*) FROM t`); n != 0 {
-		t.Fatalf("%d rows were left behind", n)
-	}
-	// A transaction inside another is refused at once instead of waiting for ever.
-	if err := db.Tx(t.Context(), func(ctx context.Context, _ sqldb.Tx) error {
-		return db.Tx(ctx, func(context.Context, sqldb.Tx) error { return nil })
-	}); err == nil {
-		t.Error("a transaction inside a transaction was let through")
-	}
-	if err := db.Read(t.Context(), func(ctx context.Context, tx sqldb.Tx) error {
-		_, err := tx.Exec(ctx, `INSERT INTO t (n) VALUES (1)`)
-		return err
-	}); err == nil {
-		t.Error("a reader wrote")
-	}
-	if err := db.Read(t.Context(), func(ctx context.Context, tx sqldb.Tx) error {
-		var n int
-		return tx.QueryRow(ctx, `SELECT n FROM t`).Scan(&n)
-	}); !errors.Is(err, sqldb.ErrNoRows) {
-		t.Errorf("got %v", err)
-	}
+			return refused
+		}); !errors.Is(err, refused) {
+			t.Errorf("got %v", err)
+		}
+		func() {
+			defer func() { _ = recover() }()
+			_ = db.Tx(t.Context(), func(ctx context.Context, tx sqldb.Tx) error {
+				insert(ctx, tx)
+				panic("fault")
+			})
+		}()
+		ctx, cancel := context.WithCancel(t.Context())
+		if err := db.Tx(ctx, func(ctx context.Context, tx sqldb.Tx) error {
+			insert(ctx, tx)
+			cancel()
+			return nil
+		}); err == nil {
+			t.Error("a cancelled transaction was committed")
+		}
+		if n := number(t, db, `SELECT COUNT(*) FROM t`); n != 0 {
+			t.Fatalf("%d rows were left behind", n)
+		}
+		// A transaction inside another is refused at once instead of waiting for ever.
+		if err := db.Tx(t.Context(), func(ctx context.Context, _ sqldb.Tx) error {
+			return db.Tx(ctx, func(context.Context, sqldb.Tx) error { return nil })
+		}); err == nil {
+			t.Error("a transaction inside a transaction was let through")
+		}
+		if err := db.Read(t.Context(), func(ctx context.Context, tx sqldb.Tx) error {
+			_, err := tx.Exec(ctx, `INSERT INTO t (n) VALUES (1)`)
+			return err
+		}); err == nil {
+			t.Error("a reader wrote")
+		}
+		if err := db.Read(t.Context(), func(ctx context.Context, tx sqldb.Tx) error {
+			var n int
+			return tx.QueryRow(ctx, `SELECT n FROM t`).Scan(&n)
+		}); !errors.Is(err, sqldb.ErrNoRows) {
+			t.Errorf("got %v", err)
+		}
+	})
 }
 
 // Reads go on while a transaction writes, and see what was committed before.
 func TestReadersDoNotWait(t *testing.T) {
 	t.Parallel()
-	db := open(t, filepath.Join(t.TempDir(), "x.db"))
-	exec1(t, db, `CREATE TABLE t (n BIGINT)`)
-	if err := db.Tx(t.Context(), func(ctx context.Context, tx sqldb.Tx) error {
-		if _, err := tx.Exec(ctx, `INSERT INTO t (n) VALUES (1)`); err != nil {
-			return err
+	testkit.EachDB(t, func(t *testing.T, url string) {
+		t.Parallel()
+		db := openURL(t, url)
+		exec1(t, db, `CREATE TABLE t (n BIGINT)`)
+		if err := db.Tx(t.Context(), func(ctx context.Context, tx sqldb.Tx) error {
+			if _, err := tx.Exec(ctx, `INSERT INTO t (n) VALUES (1)`); err != nil {
+				return err
+			}
+			if n := number(t, db, `SELECT COUNT(*) FROM t`); n != 0 {
+				t.Errorf("saw %d rows that were not committed", n)
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
 		}
-		if n := number(t, db, `SELECT COUNT(*) FROM t`); n != 0 {
-			t.Errorf("saw %d rows that were not committed", n)
+		if n := number(t, db, `SELECT COUNT(*) FROM t`); n != 1 {
+			t.Errorf("saw %d rows", n)
 		}
-		return nil
-	}); err != nil {
-		t.Fatal(err)
-	}
-	if n := number(t, db, `SELECT COUNT(*) FROM t`); n != 1 {
-		t.Errorf("saw %d rows", n)
-	}
+	})
 }
 
 func TestWritersFollowEachOther(t *testing.T) {
@@ -263,38 +275,42 @@ func TestKilled(t *testing.T) {
 
 func TestMigrate(t *testing.T) {
 	t.Parallel()
-	db := open(t, filepath.Join(t.TempDir(), "x.db"))
-	first := &fstest.MapFile{Data: []byte(`CREATE TABLE a (n BIGINT); CREATE INDEX a_n ON a (n);`)}
-	second := &fstest.MapFile{Data: []byte(`INSERT INTO a (n) VALUES (10);`)}
-	broken := &fstest.MapFile{Data: []byte(`INSERT INTO a (n) VALUES (20); INSERT INTO nothing (n) VALUES (1);`)}
-	migrate := func(files fstest.MapFS) error { return db.Migrate(t.Context(), "test", files) }
-	one := fstest.MapFS{"sqlite/0001_a.sql": first}
-	two := fstest.MapFS{"sqlite/0001_a.sql": first, "sqlite/0002_b.sql": second}
-	for _, files := range []fstest.MapFS{one, one, two, two} {
-		if err := migrate(files); err != nil {
-			t.Fatal(err)
+	testkit.EachDB(t, func(t *testing.T, url string) {
+		t.Parallel()
+		db := openURL(t, url)
+		folder := string(db.Dialect()) + "/"
+		first := &fstest.MapFile{Data: []byte(`CREATE TABLE a (n BIGINT); CREATE INDEX a_n ON a (n);`)}
+		second := &fstest.MapFile{Data: []byte(`INSERT INTO a (n) VALUES (10);`)}
+		broken := &fstest.MapFile{Data: []byte(`INSERT INTO a (n) VALUES (20); INSERT INTO nothing (n) VALUES (1);`)}
+		migrate := func(files fstest.MapFS) error { return db.Migrate(t.Context(), "test", files, nil) }
+		one := fstest.MapFS{folder + "0001_a.sql": first}
+		two := fstest.MapFS{folder + "0001_a.sql": first, folder + "0002_b.sql": second}
+		for _, files := range []fstest.MapFS{one, one, two, two} {
+			if err := migrate(files); err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
-	if err := migrate(fstest.MapFS{"sqlite/0001_a.sql": first, "sqlite/0002_b.sql": second, "sqlite/0003_c.sql": broken}); err == nil {
-		t.Error("a broken migration passed")
-	}
-	if n := number(t, db, `SELECT SUM(n) FROM a`); n != 10 {
-		t.Errorf("the sum is %d", n)
-	}
-	if err := migrate(one); !errs.Is(err, errs.Conflict) {
-		t.Errorf("a database of a newer version: %v", err)
-	}
-	if err := migrate(fstest.MapFS{"sqlite/0001_a.sql": first, "sqlite/0002_b.sql": broken}); !errs.Is(err, errs.Conflict) {
-		t.Errorf("a changed migration: %v", err)
-	}
-	if err := db.Migrate(t.Context(), "other", fstest.MapFS{"sqlite/0001_o.sql": {Data: []byte(`CREATE TABLE o (n BIGINT)`)}}); err != nil {
-		t.Errorf("another set: %v", err)
-	}
-	for name, files := range map[string]fstest.MapFS{
-		"empty": {}, "name": {"sqlite/a.sql": first}, "twice": {"sqlite/1_a.sql": first, "sqlite/01_b.sql": second},
-	} {
-		if err := db.Migrate(t.Context(), name, files); err == nil {
-			t.Errorf("%s: passed", name)
+		if err := migrate(fstest.MapFS{folder + "0001_a.sql": first, folder + "0002_b.sql": second, folder + "0003_c.sql": broken}); err == nil {
+			t.Error("a broken migration passed")
 		}
-	}
+		if n := number(t, db, `SELECT SUM(n) FROM a`); n != 10 {
+			t.Errorf("the sum is %d", n)
+		}
+		if err := migrate(one); !errs.Is(err, errs.Conflict) {
+			t.Errorf("a database of a newer version: %v", err)
+		}
+		if err := migrate(fstest.MapFS{folder + "0001_a.sql": first, folder + "0002_b.sql": broken}); !errs.Is(err, errs.Conflict) {
+			t.Errorf("a changed migration: %v", err)
+		}
+		if err := db.Migrate(t.Context(), "other", fstest.MapFS{folder + "0001_o.sql": {Data: []byte(`CREATE TABLE o (n BIGINT)`)}}, nil); err != nil {
+			t.Errorf("another set: %v", err)
+		}
+		for name, files := range map[string]fstest.MapFS{
+			"empty": {}, "name": {folder + "a.sql": first}, "twice": {folder + "1_a.sql": first, folder + "01_b.sql": second},
+		} {
+			if err := db.Migrate(t.Context(), name, files, nil); err == nil {
+				t.Errorf("%s: passed", name)
+			}
+		}
+	})
 }

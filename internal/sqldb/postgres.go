@@ -1,0 +1,235 @@
+package sqldb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/datahq/specstore/internal/errs"
+)
+
+// Bounds of a session, so that a process that was stopped cannot hold a row for
+// longer than its lease. What DATABASE_URL says of them wins.
+var sessionBounds = map[string]string{
+	"application_name":                    "specstore",
+	"lock_timeout":                        "3s",
+	"idle_in_transaction_session_timeout": "5s",
+}
+
+const (
+	connectTimeout = 10 * time.Second
+	defaultConns   = 16
+)
+
+// PgxTx is the [Tx] of PostgreSQL.
+type PgxTx struct{ tx pgx.Tx }
+
+// Raw is the transaction beneath, for River, which adds its jobs in it.
+func (t PgxTx) Raw() pgx.Tx { return t.tx }
+
+// Exec implements [Tx].
+func (t PgxTx) Exec(ctx context.Context, query string, args ...any) (int64, error) {
+	tag, err := t.tx.Exec(ctx, query, args...)
+	return tag.RowsAffected(), err
+}
+
+// Query implements [Tx].
+func (t PgxTx) Query(ctx context.Context, query string, args ...any) (Rows, error) {
+	return t.tx.Query(ctx, query, args...)
+}
+
+// QueryRow implements [Tx].
+func (t PgxTx) QueryRow(ctx context.Context, query string, args ...any) Row {
+	return t.tx.QueryRow(ctx, query, args...)
+}
+
+// postgresConfig reads a URL in SQLAlchemy syntax; the rest of it is libpq's.
+func postgresConfig(c Config) (*pgxpool.Config, error) {
+	const op = "sqldb.Open"
+	_, rest, _ := strings.Cut(c.URL, "://")
+	config, err := pgxpool.ParseConfig("postgresql://" + rest)
+	if err != nil {
+		// The cause is left out: it may show a password.
+		return nil, errs.New(errs.Invalid, op, "DATABASE_URL: not a URL of PostgreSQL; write postgresql://user:password@host:5432/database")
+	}
+	for name, value := range sessionBounds {
+		if _, ok := config.ConnConfig.RuntimeParams[name]; !ok {
+			config.ConnConfig.RuntimeParams[name] = value
+		}
+	}
+	if config.ConnConfig.ConnectTimeout == 0 {
+		config.ConnConfig.ConnectTimeout = connectTimeout
+	}
+	switch {
+	case c.Conns > 0:
+		config.MaxConns = int32(min(c.Conns, 1000))
+	case !strings.Contains(rest, "pool_max_conns="):
+		config.MaxConns = defaultConns
+	}
+	return config, nil
+}
+
+func openPostgres(ctx context.Context, c Config) (*DB, error) {
+	config, err := postgresConfig(c)
+	if err != nil {
+		return nil, err
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err == nil {
+		if err = pool.Ping(ctx); err != nil {
+			pool.Close()
+		}
+	}
+	if err != nil {
+		return nil, errs.Wrap(err, errs.Unavailable, "sqldb.Open", "the database cannot be reached: %s", connectReason(err))
+	}
+	return &DB{pg: pool}, nil
+}
+
+// connectReason says what an operator must look at, without address or password.
+func connectReason(err error) string {
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return e.Message
+	}
+	if _, ok := errors.AsType[*net.OpError](err); ok {
+		return "nobody answers at its address"
+	}
+	return "look at DATABASE_URL and at the server"
+}
+
+// tries is how often a transaction is begun that another one, which committed in
+// between, made impossible.
+const tries = 5
+
+func runPostgres(ctx context.Context, pool *pgxpool.Pool, options pgx.TxOptions, fn func(context.Context, Tx) error) (err error) {
+	for range tries {
+		err = pgx.BeginTxFunc(ctx, pool, options, func(tx pgx.Tx) error { return fn(ctx, PgxTx{tx}) })
+		if e, ok := errors.AsType[*pgconn.PgError](err); !ok || !overtaken[e.Code] {
+			return err
+		}
+	}
+	return err
+}
+
+// overtaken are the failures of a transaction that was not alone: that it was begun
+// again shows it what the other one did. (PostgreSQL, appendix A.)
+var overtaken = map[string]bool{
+	"40001": true, // serialization_failure
+	"40P01": true, // deadlock_detected
+	"23505": true, // unique_violation
+}
+
+// postgresAway reports whether a failure is one of PostgreSQL that passes by itself.
+func postgresAway(err error) bool {
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
+		switch {
+		case strings.HasPrefix(e.Code, "08"), // connection exceptions
+			strings.HasPrefix(e.Code, "53"),   // insufficient resources
+			strings.HasPrefix(e.Code, "57P0"), // shut down, starting
+			e.Code == "55P03",                 // lock_not_available
+			e.Code == "25P03",                 // idle_in_transaction_session_timeout
+			e.Code == "40P01", e.Code == "40001":
+			return true
+		}
+		return false
+	}
+	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
+		return true
+	}
+	_, network := errors.AsType[net.Error](err)
+	return network || pgconn.SafeToRetry(err) || errors.Is(err, net.ErrClosed)
+}
+
+// lockKey turns a name into the number of an advisory lock, one for each schema.
+const lockKey = `hashtextextended(current_schema() || ' specstore ' || $1, 0)`
+
+// alonePostgres runs fn while no other process runs one of that name.
+func alonePostgres(ctx context.Context, pool *pgxpool.Pool, name string, fn func(context.Context) error) error {
+	conn, err := pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	// Others may take long: this wait alone has no bound but ctx.
+	if _, err := conn.Exec(ctx, `SET lock_timeout = 0`); err != nil {
+		return err
+	}
+	if _, err := conn.Exec(ctx, `SELECT pg_advisory_lock(`+lockKey+`)`, name); err != nil {
+		return err
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), connectTimeout)
+		defer cancel()
+		_, unlock := conn.Exec(ctx, `SELECT pg_advisory_unlock(`+lockKey+`)`, name)
+		_, reset := conn.Exec(ctx, `RESET lock_timeout`)
+		if errors.Join(unlock, reset) != nil {
+			_ = conn.Conn().Close(ctx) // the lock goes with the session
+		}
+	}()
+	return fn(ctx)
+}
+
+const (
+	heardWithin = 2 * time.Second // a notification of our own
+	askEvery    = 500 * time.Millisecond
+	listenAgain = time.Second // after a failure
+)
+
+// listenPostgres hears until ctx ends. heard gets "" where something may have been
+// missed.
+func listenPostgres(ctx context.Context, pool *pgxpool.Pool, channel string, heard func(payload string)) {
+	for ctx.Err() == nil {
+		works, _ := hear(ctx, pool, channel, heard)
+		wait := listenAgain
+		if !works {
+			wait = askEvery
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+		heard("")
+	}
+}
+
+// hear listens on a connection of its own until that breaks. works says whether
+// notifications come through at all: a pooler of transactions swallows them.
+func hear(ctx context.Context, pool *pgxpool.Pool, channel string, heard func(payload string)) (works bool, err error) {
+	config := pool.Config().ConnConfig
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return false, err
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_ = conn.Close(ctx)
+	}()
+	if _, err := conn.Exec(ctx, `LISTEN `+pgx.Identifier{channel}.Sanitize()); err != nil {
+		return false, err
+	}
+	if _, err := pool.Exec(ctx, `SELECT pg_notify($1, '')`, channel); err != nil {
+		return false, err
+	}
+	first, cancel := context.WithTimeout(ctx, heardWithin)
+	_, err = conn.WaitForNotification(first)
+	cancel()
+	if err != nil {
+		return false, err
+	}
+	heard("")
+	for {
+		n, err := conn.WaitForNotification(ctx)
+		if err != nil {
+			return true, fmt.Errorf("sqldb.Listen: %w", err)
+		}
+		heard(n.Payload)
+	}
+}

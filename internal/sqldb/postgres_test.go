@@ -1,0 +1,187 @@
+package sqldb_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/datahq/specstore/internal/errs"
+	"github.com/datahq/specstore/internal/sqldb"
+	"github.com/datahq/specstore/internal/testkit"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }
+
+// Processes that start at once migrate once.
+func TestMigrateTogether(t *testing.T) {
+	t.Parallel()
+	url := testkit.DB(t, sqldb.Postgres)
+	files := fstest.MapFS{"postgres/0001_a.sql": {Data: []byte(`CREATE TABLE a (n BIGINT); INSERT INTO a VALUES (1)`)}}
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			db, err := sqldb.Open(t.Context(), sqldb.Config{URL: url, Conns: 2})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer db.Close()
+			ran := func(ctx context.Context, tx sqldb.Tx) error {
+				_, err := tx.Exec(ctx, `INSERT INTO a VALUES (10)`)
+				return err
+			}
+			if err := db.Migrate(t.Context(), "test", files, sqldb.After{1: ran}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := number(t, openURL(t, url), `SELECT SUM(n) FROM a`); n != 11 {
+		t.Errorf("the sum is %d", n)
+	}
+}
+
+// A session cannot hold a row for longer than its bounds, whatever happens to its
+// process, and who waits for it is told to come again.
+func TestSessionBounds(t *testing.T) {
+	t.Parallel()
+	url := testkit.DB(t, sqldb.Postgres)
+	db := openURL(t, strings.Replace(url, "?", "?lock_timeout=100ms&", 1))
+	for name, want := range map[string]string{"lock_timeout": "100ms", "idle_in_transaction_session_timeout": "5s", "application_name": "specstore"} {
+		if err := db.Read(t.Context(), func(ctx context.Context, tx sqldb.Tx) error {
+			var got string
+			if err := tx.QueryRow(ctx, `SHOW `+name).Scan(&got); err != nil || got != want {
+				t.Errorf("%s is %q, %v", name, got, err)
+			}
+			return nil
+		}); err != nil {
+			t.Error(err)
+		}
+	}
+	exec1(t, db, `CREATE TABLE t (n BIGINT)`)
+	exec1(t, db, `INSERT INTO t VALUES (1)`)
+	update := func(ctx context.Context, tx sqldb.Tx) error {
+		_, err := tx.Exec(ctx, `UPDATE t SET n = n + 1`)
+		return err
+	}
+	if err := db.Tx(t.Context(), func(ctx context.Context, tx sqldb.Tx) error {
+		if err := update(ctx, tx); err != nil {
+			return err
+		}
+		if err := db.Tx(t.Context(), update); !errs.Is(err, errs.Unavailable) {
+			t.Errorf("a row that is held: %v", err)
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+}
+
+// Transactions that meet are begun again, and both hold.
+func TestOvertaken(t *testing.T) {
+	t.Parallel()
+	db := openURL(t, testkit.DB(t, sqldb.Postgres)+"&deadlock_timeout=5ms")
+	exec1(t, db, `CREATE TABLE t (name TEXT PRIMARY KEY, n BIGINT)`)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() { // the same rows in both orders: deadlocks; and keys that are there already
+			for i := range 10 {
+				names := []string{"a", "b"}
+				if i%2 == 0 {
+					slices.Reverse(names)
+				}
+				if err := db.Tx(context.Background(), func(ctx context.Context, tx sqldb.Tx) error {
+					for _, name := range names {
+						var there int
+						if err := tx.QueryRow(ctx, `SELECT COUNT(*) FROM t WHERE name = $1`, name).Scan(&there); err != nil {
+							return err
+						}
+						query := `UPDATE t SET n = n + 1 WHERE name = $1`
+						if there == 0 {
+							query = `INSERT INTO t VALUES ($1, 1)`
+						}
+						if _, err := tx.Exec(ctx, query, name); err != nil {
+							return err
+						}
+					}
+					return nil
+				}); err != nil && !errs.Is(err, errs.Unavailable) {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if a, b := number(t, db, `SELECT n FROM t WHERE name = 'a'`), number(t, db, `SELECT n FROM t WHERE name = 'b'`); a != b || a < 20 {
+		t.Errorf("%d and %d", a, b)
+	}
+}
+
+// What one process tells another hears, after the commit alone; and after its
+// connection broke it is told that it may have missed something.
+func TestListen(t *testing.T) {
+	t.Parallel()
+	url := testkit.DB(t, sqldb.Postgres)
+	listener, teller := openURL(t, url), openURL(t, url)
+	ctx, cancel := context.WithCancel(t.Context())
+	heard := make(chan string, 100)
+	var wg sync.WaitGroup
+	wg.Go(func() { listener.Listen(ctx, "topic_"+t.Name(), func(payload string) { heard <- payload }) })
+	defer wg.Wait()
+	defer cancel()
+	next := func() string {
+		select {
+		case s := <-heard:
+			return s
+		case <-time.After(20 * time.Second):
+			t.Fatal("nothing is heard")
+			return ""
+		}
+	}
+	tell := func(payload string, err error) {
+		_ = teller.Tx(t.Context(), func(ctx context.Context, tx sqldb.Tx) error {
+			if err := teller.Notify(ctx, tx, "topic_"+t.Name(), payload); err != nil {
+				t.Error(err)
+			}
+			return err
+		})
+	}
+	if s := next(); s != "" {
+		t.Errorf("heard %q", s)
+	}
+	tell("taken back", fmt.Errorf("fault"))
+	tell("one", nil)
+	if s := next(); s != "one" {
+		t.Errorf("heard %q", s)
+	}
+	exec1(t, teller, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN "topic_`+t.Name()+`"'`)
+	if s := next(); s != "" {
+		t.Errorf("heard %q", s)
+	}
+	next() // it listens again
+	tell("two", nil)
+	for s := next(); s != "two"; s = next() {
+		if s != "" {
+			t.Fatalf("heard %q", s)
+		}
+	}
+}
+
+// What cannot be reached is said without a password or an address.
+func TestNobodyThere(t *testing.T) {
+	t.Parallel()
+	for _, url := range []string{"postgresql://me:secret@127.0.0.1:1/db", "postgres://me:secret@/db?host=" + t.TempDir(), "postgresql+psycopg2://me:secret@127.0.0.1:1/db?sslmode=disable"} {
+		db, err := sqldb.Open(t.Context(), sqldb.Config{URL: url})
+		if err == nil {
+			_ = db.Close()
+		}
+		if !errs.Is(err, errs.Unavailable) || strings.Contains(errs.Detail(err), "secret") {
+			t.Errorf("%s: %v", url, errs.Detail(err))
+		}
+	}
+}

@@ -1,0 +1,183 @@
+package sqldb
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"modernc.org/sqlite" // and its driver "sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/datahq/specstore/internal/errs"
+)
+
+// lite is a SQLite file: one connection that writes and several that read.
+type lite struct {
+	write, read *sql.DB
+	lock        *os.File // nil for a reader
+}
+
+// SQLTx is the [Tx] of SQLite.
+type SQLTx struct{ tx *sql.Tx }
+
+// Raw is the transaction beneath, for River, which adds its jobs in it.
+func (t SQLTx) Raw() *sql.Tx { return t.tx }
+
+// Exec implements [Tx].
+func (t SQLTx) Exec(ctx context.Context, query string, args ...any) (int64, error) {
+	res, err := t.tx.ExecContext(ctx, query, args...)
+	if err != nil {
+		return 0, err
+	}
+	return res.RowsAffected()
+}
+
+// Query implements [Tx].
+func (t SQLTx) Query(ctx context.Context, query string, args ...any) (Rows, error) {
+	rows, err := t.tx.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	return sqlRows{rows}, nil
+}
+
+// QueryRow implements [Tx].
+func (t SQLTx) QueryRow(ctx context.Context, query string, args ...any) Row {
+	return t.tx.QueryRowContext(ctx, query, args...)
+}
+
+type sqlRows struct{ *sql.Rows }
+
+// Close drops the error, which Err has told.
+func (r sqlRows) Close() { _ = r.Rows.Close() }
+
+func openSQLite(ctx context.Context, c Config) (*DB, error) {
+	const op = "sqldb.Open"
+	path, err := sqlitePath(c.URL)
+	if err != nil {
+		return nil, err
+	}
+	if path, err = filepath.Abs(path); err != nil {
+		return nil, fmt.Errorf("%s: %w", op, err)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, errs.Wrap(err, errs.Invalid, op, "DATABASE_URL: the folder of the database cannot be made")
+	}
+	l := &lite{}
+	if l.lock, err = lockFile(path + ".lock"); err != nil {
+		return nil, err
+	}
+	readers := c.Conns
+	if readers <= 0 {
+		readers = 8
+	}
+	// In WAL mode synchronous=FULL syncs the log at each commit. The writer takes
+	// its lock at BEGIN, so that no transaction fails in the middle of its work.
+	if l.write, err = openPool(ctx, path, 1, "immediate", "journal_mode(WAL)", "synchronous(FULL)"); err == nil {
+		l.read, err = openPool(ctx, path, readers, "deferred", "query_only(1)")
+	}
+	if err != nil {
+		_ = l.close()
+		return nil, errs.Wrap(err, errs.Unavailable, op, "the database cannot be opened")
+	}
+	return &DB{lite: l}, nil
+}
+
+func openSQLiteReader(ctx context.Context, c Config) (*DB, error) {
+	const op = "sqldb.OpenReader"
+	path, err := sqlitePath(c.URL)
+	if err == nil {
+		path, err = filepath.Abs(path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(path); err != nil {
+		return nil, errs.Wrap(err, errs.NotFound, op, "there is no database yet: start the server first")
+	}
+	l := &lite{}
+	if l.read, err = openPool(ctx, path, 1, "deferred", "query_only(1)"); err != nil {
+		return nil, errs.Wrap(err, errs.Unavailable, op, "the database cannot be opened")
+	}
+	return &DB{lite: l}, nil
+}
+
+func openPool(ctx context.Context, path string, size int, lock string, pragmas ...string) (*sql.DB, error) {
+	q := url.Values{"_txlock": {lock}, "_pragma": append([]string{"busy_timeout(5000)", "foreign_keys(1)"}, pragmas...)}
+	name := url.URL{Scheme: "file", Path: path, RawQuery: q.Encode()}
+	pool, err := sql.Open("sqlite", name.String())
+	if err != nil {
+		return nil, err
+	}
+	pool.SetMaxOpenConns(size)
+	pool.SetMaxIdleConns(size)
+	if err := pool.PingContext(ctx); err != nil {
+		return nil, errors.Join(err, pool.Close())
+	}
+	return pool, nil
+}
+
+// sqlitePath is the file that a URL names. As in SQLAlchemy nothing in it is
+// percent-decoded.
+func sqlitePath(raw string) (string, error) {
+	const op = "sqldb.Open"
+	_, rest, _ := strings.Cut(raw, "://")
+	path, ok := strings.CutPrefix(rest, "/")
+	switch {
+	case !ok && rest != "":
+		return "", errs.New(errs.Invalid, op, "DATABASE_URL: sqlite has no host; write three slashes before a relative path and four before an absolute one")
+	case path == "" || path == ":memory:":
+		return "", errs.New(errs.Invalid, op, "DATABASE_URL: a database in memory would be lost; name a file: sqlite:///specstore.db")
+	case strings.ContainsAny(path, "?\x00"):
+		return "", errs.New(errs.Invalid, op, "DATABASE_URL: options after ? are not supported for sqlite")
+	}
+	return path, nil
+}
+
+func (l *lite) run(ctx context.Context, pool *sql.DB, fn func(context.Context, Tx) error) error {
+	tx, err := pool.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	defer func() { _ = tx.Rollback() }() // after a commit it does nothing
+	if err := fn(ctx, SQLTx{tx}); err != nil {
+		return err
+	}
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	return nil
+}
+
+func (l *lite) close() error {
+	var list []error
+	for _, pool := range []*sql.DB{l.read, l.write} {
+		if pool != nil {
+			list = append(list, pool.Close())
+		}
+	}
+	if l.lock == nil { // one that only reads
+		return errors.Join(list...)
+	}
+	// The lock goes last, and with it only the right to serve: the file stays, since
+	// taking it away could let two processes hold a lock on two files of one name.
+	return errors.Join(append(list, l.lock.Close())...)
+}
+
+// sqliteAway reports whether a failure is one of SQLite that passes by itself.
+func sqliteAway(err error) bool {
+	e, ok := errors.AsType[*sqlite.Error](err)
+	if !ok {
+		return false
+	}
+	switch e.Code() & 0xff {
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR:
+		return true
+	}
+	return false
+}
