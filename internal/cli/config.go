@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/datahq/specstore/internal/errs"
 	"github.com/spf13/cobra"
@@ -26,6 +27,8 @@ type config struct {
 	workers     int
 	logFormat   string
 	redact      bool
+	// legacyZone is that of the times in a database of the original; nil is the machine's.
+	legacyZone *time.Location
 }
 
 // variable gives a flag's value where it was set, else the environment's, else def.
@@ -86,6 +89,11 @@ func serverConfig(env *Env, cmd *cobra.Command) (*config, error) {
 	default:
 		return nil, wrong("SPECSTORE_ANONYMOUS_STATUS", "%q is neither hidden nor redacted", v)
 	}
+	if zone := env.Getenv("SPECSTORE_LEGACY_TZ"); zone != "" {
+		if c.legacyZone, err = time.LoadLocation(zone); err != nil {
+			return nil, wrong("SPECSTORE_LEGACY_TZ", "%q is not a time zone such as Europe/London", zone)
+		}
+	}
 	for _, name := range []string{"DPP_URL", "SPECSTORE_RUNNER"} {
 		if env.Getenv(name) != "" {
 			return nil, wrong(name, "running flows elsewhere is not supported in this version")
@@ -93,6 +101,9 @@ func serverConfig(env *Env, cmd *cobra.Command) (*config, error) {
 	}
 	return c, nil
 }
+
+// embeddedDatabase reports whether the database is a file of this machine.
+func (c *config) embeddedDatabase() bool { return strings.HasPrefix(c.databaseURL, "sqlite") }
 
 // loopback reports whether the server listens on this machine alone.
 func (c *config) loopback() bool {

@@ -141,6 +141,8 @@ func rootCommand(env *Env) *cobra.Command {
 		planCommand(env),
 		validateCommand(env),
 		serveCommand(env),
+		workerCommand(env),
+		migrateCommand(env),
 		pushCommand(env),
 		statusCommand(env),
 		tokenCommand(env),

@@ -17,7 +17,7 @@ import (
 // TestMain makes the test binary serve as the command `specstore`, so that tests
 // run it as a process of its own, and may kill it.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"specstore": func() {
+	testscript.Main(testkit.Runner{M: m}, map[string]func(){"specstore": func() {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
 		dir, err := os.Getwd()

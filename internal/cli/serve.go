@@ -16,16 +16,13 @@ import (
 	"time"
 
 	"github.com/datahq/specstore/internal/auth"
-	"github.com/datahq/specstore/internal/engine"
 	"github.com/datahq/specstore/internal/errs"
 	"github.com/datahq/specstore/internal/httpapi"
-	"github.com/datahq/specstore/internal/jobs"
 	"github.com/datahq/specstore/internal/objstore"
 	"github.com/datahq/specstore/internal/pkgstore"
 	"github.com/datahq/specstore/internal/rawstore"
 	"github.com/datahq/specstore/internal/registry"
 	"github.com/datahq/specstore/internal/service"
-	"github.com/datahq/specstore/internal/sqldb"
 	"github.com/spf13/cobra"
 )
 
@@ -66,25 +63,6 @@ const (
 
 // serve wires a server and runs it until ctx ends.
 func serve(ctx context.Context, env *Env, c *config) (err error) {
-	log := c.logger(env)
-	temp := filepath.Join(c.data, "tmp")
-	if err := os.MkdirAll(c.data, 0o700); err != nil {
-		return pathError(err)
-	}
-	db, err := sqldb.Open(ctx, sqldb.Config{URL: c.databaseURL})
-	if err != nil {
-		return exit(exitUsage, err)
-	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	// The database's lock says that no other process is here: what lies in the
-	// folder for files in the making was left behind.
-	if err := errors.Join(os.RemoveAll(temp), os.MkdirAll(temp, 0o700)); err != nil {
-		return err
-	}
-	store, err := registry.Open(ctx, db, registry.Options{EngineVersion: engine.Version})
-	if err != nil {
-		return err
-	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.addr)
 	if err != nil {
 		return exit(exitUsage, errs.Wrap(err, errs.Invalid, "cli.serve", "cannot listen on %s: %s", c.addr, reason(err)))
@@ -94,37 +72,15 @@ func serve(ctx context.Context, env *Env, c *config) (err error) {
 	if c.publicURL == "" {
 		c.publicURL = local
 	}
-	parts, err := c.parts(ctx, env, store)
+	p, err := c.start(ctx, env)
 	if err != nil {
 		return err
 	}
-	parts.Log, parts.Temp, parts.Redact = log, temp, c.redact
-	var svc *service.Service
-	queue, err := jobs.New(ctx, db, jobs.Config{
-		Workers: max(c.workers, 1), Log: log, Run: func(ctx context.Context) error { return svc.RunNext(ctx) },
-	})
-	if err != nil {
-		return err
-	}
-	parts.Jobs = queue
-	svc = service.New(parts.Parts)
-	waiting, err := svc.Recover(ctx)
-	if err != nil {
-		return err
-	}
-	if c.workers > 0 {
-		if err := queue.Start(ctx); err != nil {
-			return err
-		}
-		defer func() {
-			stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTime)
-			defer cancel()
-			err = errors.Join(err, queue.Stop(stopCtx))
-		}()
-	}
+	defer func() { err = errors.Join(err, p.stop(ctx)) }()
+	log, parts := p.log, p.parts
 	server := &http.Server{
 		Handler: httpapi.New(httpapi.Config{
-			Service: svc, Events: store, Packages: parts.Packages, Raw: parts.Raw, Verifier: parts.Verifier, Issuer: parts.issuer,
+			Service: p.service, Events: parts.Registry, Packages: parts.Packages, Raw: parts.Raw, Verifier: parts.Verifier, Issuer: parts.issuer,
 			PublicURL: c.publicURL, UpdateToken: c.updateToken, Loopback: c.loopback(), Stopping: ctx.Done(), Now: env.Now, Log: log,
 		}),
 		ReadHeaderTimeout: 10 * time.Second,
@@ -139,7 +95,7 @@ func serve(ctx context.Context, env *Env, c *config) (err error) {
 		return err
 	}
 	defer os.Remove(serverFile(c.data))
-	log.InfoContext(ctx, "serving", "url", c.publicURL, "data", c.data, "workers", c.workers, "waiting", waiting)
+	log.InfoContext(ctx, "serving", "url", c.publicURL, "data", c.data, "workers", c.workers, "waiting", p.waiting)
 
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()

@@ -113,21 +113,24 @@ func New(ctx context.Context, db *sqldb.DB, c Config) (*Queue, error) {
 		Queues:                      map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: c.Workers}},
 		Workers:                     workers,
 	}
+	if err := Migrate(ctx, db); err != nil {
+		return nil, fmt.Errorf("%s: %w", op, err)
+	}
 	q := &Queue{}
-	err := db.Alone(ctx, "migrate", func(ctx context.Context) error {
-		if db.Dialect() == sqldb.SQLite {
-			return onSQLite(ctx, q, db, config)
-		}
-		return onPostgres(ctx, q, db, config)
-	})
+	var err error
+	if db.Dialect() == sqldb.SQLite {
+		err = q.onSQLite(db, config)
+	} else {
+		err = q.onPostgres(db, config)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", op, err)
 	}
 	return q, nil
 }
 
-func onSQLite(ctx context.Context, q *Queue, db *sqldb.DB, config *river.Config) error {
-	c, err := newClient[*sql.Tx](ctx, driver{riversqlite.New(db.SQL())}, config)
+func (q *Queue) onSQLite(db *sqldb.DB, config *river.Config) error {
+	c, err := river.NewClient[*sql.Tx](driver{riversqlite.New(db.SQL())}, config)
 	if err != nil {
 		return err
 	}
@@ -146,8 +149,8 @@ func onSQLite(ctx context.Context, q *Queue, db *sqldb.DB, config *river.Config)
 	return nil
 }
 
-func onPostgres(ctx context.Context, q *Queue, db *sqldb.DB, config *river.Config) error {
-	c, err := newClient[pgx.Tx](ctx, riverpgxv5.New(db.Pool()), config)
+func (q *Queue) onPostgres(db *sqldb.DB, config *river.Config) error {
+	c, err := river.NewClient[pgx.Tx](riverpgxv5.New(db.Pool()), config)
 	if err != nil {
 		return err
 	}
@@ -164,16 +167,30 @@ func onPostgres(ctx context.Context, q *Queue, db *sqldb.DB, config *river.Confi
 	return nil
 }
 
-// newClient brings River's tables up to date and makes its client.
-func newClient[T any](ctx context.Context, d riverdriver.Driver[T], config *river.Config) (*river.Client[T], error) {
-	migrator, err := rivermigrate.New(d, &rivermigrate.Config{Logger: config.Logger})
+// Migrate brings River's tables up to date. Several processes may do so at once.
+func Migrate(ctx context.Context, db *sqldb.DB) error {
+	return db.Alone(ctx, "migrate", func(ctx context.Context) error {
+		var err error
+		if db.Dialect() == sqldb.SQLite {
+			err = migrateTo(ctx, riversqlite.New(db.SQL()))
+		} else {
+			err = migrateTo(ctx, riverpgxv5.New(db.Pool()))
+		}
+		if err != nil {
+			return fmt.Errorf("jobs.Migrate: %w", err)
+		}
+		return nil
+	})
+}
+
+func migrateTo[T any](ctx context.Context, d riverdriver.Driver[T]) error {
+	// River tells of each step; that they are done is all that matters.
+	migrator, err := rivermigrate.New(d, &rivermigrate.Config{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if _, err := migrator.Migrate(ctx, rivermigrate.DirectionUp, nil); err != nil {
-		return nil, fmt.Errorf("migrations: %w", err)
-	}
-	return river.NewClient(d, config)
+	_, err = migrator.Migrate(ctx, rivermigrate.DirectionUp, nil)
+	return err
 }
 
 // Enqueue adds a ticket in a transaction.

@@ -63,7 +63,8 @@ func (s *Store) Prune(ctx context.Context, before time.Time) error {
 	return s.db.Tx(ctx, func(ctx context.Context, tx sqldb.Tx) error {
 		_, err := tx.Exec(ctx, `
 			DELETE FROM flow_event WHERE flow_id IN (
-				SELECT revision_id FROM dataset_revision WHERE status NOT IN ('pending', 'running') AND finished_at < $1)`, before.UnixMicro())
+				SELECT e.flow_id FROM (SELECT DISTINCT flow_id FROM flow_event) e JOIN dataset_revision r ON r.revision_id = e.flow_id
+				WHERE r.status NOT IN ('pending', 'running') AND r.finished_at < $1)`, before.UnixMicro())
 		return err
 	})
 }

@@ -40,9 +40,20 @@ const (
 	rawBase   = publicURL + "/rawstore/o"
 )
 
-func start(t *testing.T) *fixture {
+func TestMain(m *testing.M) { testkit.Main(m) }
+
+// each runs a test on a new service on each kind of database.
+func each(t *testing.T, test func(t *testing.T, f *fixture)) {
 	t.Helper()
-	f := &fixture{T: t, Fixture: servicetest.New(t, servicetest.Options{PublicURL: publicURL, Fetch: fetch.Config{Allow: []string{"127.0.0.1"}}})}
+	testkit.EachDB(t, func(t *testing.T, url string) {
+		t.Parallel()
+		test(t, start(t, url))
+	})
+}
+
+func start(t *testing.T, database string) *fixture {
+	t.Helper()
+	f := &fixture{T: t, Fixture: servicetest.New(t, servicetest.Options{Database: database, PublicURL: publicURL, Fetch: fetch.Config{Allow: []string{"127.0.0.1"}}})}
 	f.token = testkit.Must(f.Issuer.Sign(auth.Claims{UserID: "me", Service: auth.ServiceSource, MaxDatasets: 10}, time.Now()))(t)
 	return f
 }
@@ -215,94 +226,97 @@ func (f *fixture) stops(done <-chan error, in time.Duration) {
 // TestRun: from an upload to what is published; the same again gives the same bytes.
 func TestRun(t *testing.T) {
 	t.Parallel()
-	f := start(t)
-	f.run() // nothing to do is no error
-	address := f.file(small)
-	first := f.upload("a", address)
-	if st := f.status(first); st.State != registry.Queued || len(st.Pipelines) != 7 || st.Attempt != 1 {
-		t.Errorf("%+v", st)
-	}
-	if _, err := f.PackageFile(t.Context(), f.token, pkgstore.DescriptorKey("me/a", 1)); !errs.Is(err, errs.NotFound) {
-		t.Errorf("before the run there is a package: %v", err)
-	}
-	f.run()
-	f.checkPublished(first)
-	f.checkClean()
-	second := f.upload("a", address)
-	f.run()
-	f.checkPublished(second)
-	outputs := func(r *registry.Revision) (keys []string) {
-		for _, p := range f.status(r).Pipelines {
-			var o struct{ Outputs []struct{ Key string } }
-			if err := json.Unmarshal(p.Outputs, &o); err != nil {
-				t.Fatal(err)
-			}
-			for _, file := range o.Outputs {
-				keys = append(keys, file.Key)
-			}
+	each(t, func(t *testing.T, f *fixture) {
+		f.run() // nothing to do is no error
+		address := f.file(small)
+		first := f.upload("a", address)
+		if st := f.status(first); st.State != registry.Queued || len(st.Pipelines) != 7 || st.Attempt != 1 {
+			t.Errorf("%+v", st)
 		}
-		return keys
-	}
-	if a, b := outputs(first), outputs(second); len(a) == 0 || !slices.Equal(a, b) {
-		t.Errorf("the same file gave %v, then %v", a, b)
-	}
+		if _, err := f.PackageFile(t.Context(), f.token, pkgstore.DescriptorKey("me/a", 1)); !errs.Is(err, errs.NotFound) {
+			t.Errorf("before the run there is a package: %v", err)
+		}
+		f.run()
+		f.checkPublished(first)
+		f.checkClean()
+		second := f.upload("a", address)
+		f.run()
+		f.checkPublished(second)
+		outputs := func(r *registry.Revision) (keys []string) {
+			for _, p := range f.status(r).Pipelines {
+				var o struct{ Outputs []struct{ Key string } }
+				if err := json.Unmarshal(p.Outputs, &o); err != nil {
+					t.Fatal(err)
+				}
+				for _, file := range o.Outputs {
+					keys = append(keys, file.Key)
+				}
+			}
+			return keys
+		}
+		if a, b := outputs(first), outputs(second); len(a) == 0 || !slices.Equal(a, b) {
+			t.Errorf("the same file gave %v, then %v", a, b)
+		}
+	})
 }
 
 // TestCancel: a cancelled run stops within two seconds and writes no more; a retry
 // runs it whole.
 func TestCancel(t *testing.T) {
 	t.Parallel()
-	f := start(t)
-	s := f.source()
-	r := f.upload("a", s.URL)
-	done := f.running(t.Context(), s)
-	f.await(r, registry.Running)
-	if state, err := f.Cancel(t.Context(), f.token, "me/a", "1"); err != nil || state != registry.Cancelled {
-		t.Fatalf("%s, %v", state, err)
-	}
-	f.stops(done, 2*time.Second)
-	if st := f.status(r); st.State != registry.Cancelled || !slices.Contains(st.Errors, "Cancelled by its owner") || st.DescriptorKey != "" {
-		t.Errorf("%s %q", st.State, st.Errors)
-	}
-	if _, err := f.Cancel(t.Context(), f.token, "me/a", "latest"); !errs.Is(err, errs.Conflict) {
-		t.Errorf("a second cancel: %v", err)
-	}
-	f.run() // there is nothing to do
-	s.letGo()
-	if again, err := f.Retry(t.Context(), f.token, "me/a", "1"); err != nil || !again {
-		t.Fatalf("%v, %v", again, err)
-	}
-	f.run()
-	f.checkPublished(r)
-	if again, err := f.Retry(t.Context(), f.token, "me/a", "1"); err != nil || again {
-		t.Errorf("a retry of what succeeded: %v, %v", again, err)
-	}
+	each(t, func(t *testing.T, f *fixture) {
+		s := f.source()
+		r := f.upload("a", s.URL)
+		done := f.running(t.Context(), s)
+		f.await(r, registry.Running)
+		if state, err := f.Cancel(t.Context(), f.token, "me/a", "1"); err != nil || state != registry.Cancelled {
+			t.Fatalf("%s, %v", state, err)
+		}
+		f.stops(done, 2*time.Second)
+		if st := f.status(r); st.State != registry.Cancelled || !slices.Contains(st.Errors, "Cancelled by its owner") || st.DescriptorKey != "" {
+			t.Errorf("%s %q", st.State, st.Errors)
+		}
+		if _, err := f.Cancel(t.Context(), f.token, "me/a", "latest"); !errs.Is(err, errs.Conflict) {
+			t.Errorf("a second cancel: %v", err)
+		}
+		f.run() // there is nothing to do
+		s.letGo()
+		if again, err := f.Retry(t.Context(), f.token, "me/a", "1"); err != nil || !again {
+			t.Fatalf("%v, %v", again, err)
+		}
+		f.run()
+		f.checkPublished(r)
+		if again, err := f.Retry(t.Context(), f.token, "me/a", "1"); err != nil || again {
+			t.Errorf("a retry of what succeeded: %v, %v", again, err)
+		}
+	})
 }
 
 // TestLeaseLost: a run whose flow another has taken over stops and writes no more;
 // the other one's stands.
 func TestLeaseLost(t *testing.T) {
 	t.Parallel()
-	f := start(t)
-	s := f.source()
-	r := f.upload("a", s.URL)
-	old := f.running(t.Context(), s)
-	if waiting, err := f.Recover(t.Context()); err != nil || waiting != 1 {
-		t.Fatalf("%d, %v", waiting, err)
-	}
-	other := f.running(t.Context(), s)
-	s.letGo() // both could end now
-	f.stopsAny(old)
-	f.stopsAny(other)
-	f.checkClean()
-	f.checkPublished(r)
-	if st := f.status(r); st.Attempt != 2 || st.Restarts != 1 {
-		t.Errorf("attempt %d, %d restarts", st.Attempt, st.Restarts)
-	}
-	f.run() // the old run has not given the flow back
-	if st := f.status(r); st.Attempt != 2 {
-		t.Errorf("attempt %d", st.Attempt)
-	}
+	each(t, func(t *testing.T, f *fixture) {
+		s := f.source()
+		r := f.upload("a", s.URL)
+		old := f.running(t.Context(), s)
+		if waiting, err := f.Recover(t.Context()); err != nil || waiting != 1 {
+			t.Fatalf("%d, %v", waiting, err)
+		}
+		other := f.running(t.Context(), s)
+		s.letGo() // both could end now
+		f.stopsAny(old)
+		f.stopsAny(other)
+		f.checkClean()
+		f.checkPublished(r)
+		if st := f.status(r); st.Attempt != 2 || st.Restarts != 1 {
+			t.Errorf("attempt %d, %d restarts", st.Attempt, st.Restarts)
+		}
+		f.run() // the old run has not given the flow back
+		if st := f.status(r); st.Attempt != 2 {
+			t.Errorf("attempt %d", st.Attempt)
+		}
+	})
 }
 
 // stopsAny waits for a run beside which others go on.
@@ -322,19 +336,20 @@ func (f *fixture) stopsAny(done <-chan error) {
 // interruption.
 func TestServerStops(t *testing.T) {
 	t.Parallel()
-	f := start(t)
-	s := f.source()
-	r := f.upload("a", s.URL)
-	ctx, stop := context.WithCancel(t.Context())
-	done := f.running(ctx, s)
-	stop()
-	f.stops(done, 2*time.Second)
-	if st := f.status(r); st.State != registry.Queued || st.Attempt != 2 || st.Restarts != 0 {
-		t.Errorf("%s, attempt %d, %d restarts", st.State, st.Attempt, st.Restarts)
-	}
-	s.letGo()
-	f.run()
-	f.checkPublished(r)
+	each(t, func(t *testing.T, f *fixture) {
+		s := f.source()
+		r := f.upload("a", s.URL)
+		ctx, stop := context.WithCancel(t.Context())
+		done := f.running(ctx, s)
+		stop()
+		f.stops(done, 2*time.Second)
+		if st := f.status(r); st.State != registry.Queued || st.Attempt != 2 || st.Restarts != 0 {
+			t.Errorf("%s, attempt %d, %d restarts", st.State, st.Attempt, st.Restarts)
+		}
+		s.letGo()
+		f.run()
+		f.checkPublished(r)
+	})
 }
 
 // TestSilentRegistry: a run that cannot tell the registry that it is alive stops, and
@@ -344,126 +359,138 @@ func TestSilentRegistry(t *testing.T) {
 		t.Skip("waits until a lease is over")
 	}
 	t.Parallel()
-	f := start(t)
-	s := f.source()
-	r := f.upload("a", s.URL)
-	done := f.running(t.Context(), s)
-	release, held := make(chan struct{}), make(chan error, 1)
-	go func() { // nobody else writes meanwhile
-		held <- f.DB.Tx(t.Context(), func(context.Context, sqldb.Tx) error { <-release; return nil })
-	}()
-	time.AfterFunc(7500*time.Millisecond, func() { close(release) })
-	f.stops(done, 20*time.Second)
-	if err := <-held; err != nil {
-		t.Fatal(err)
-	}
-	if st := f.status(r); st.State != registry.Queued || st.Attempt != 2 {
-		t.Fatalf("%s, attempt %d, %q", st.State, st.Attempt, st.Errors)
-	}
-	s.letGo()
-	f.run()
-	f.checkPublished(r)
+	each(t, func(t *testing.T, f *fixture) {
+		s := f.source()
+		r := f.upload("a", s.URL)
+		done := f.running(t.Context(), s)
+		release, held := make(chan struct{}), make(chan error, 1)
+		go func() { // nobody else writes meanwhile
+			held <- f.DB.Tx(t.Context(), func(ctx context.Context, tx sqldb.Tx) error {
+				if f.DB.Dialect() == sqldb.Postgres { // which ends a session that does nothing
+					_, err := tx.Exec(ctx, `UPDATE dataset_revision SET attempt = attempt; SELECT pg_sleep(7.5)`)
+					return err
+				}
+				<-release
+				return nil
+			})
+		}()
+		time.AfterFunc(7500*time.Millisecond, func() { close(release) })
+		f.stops(done, 20*time.Second)
+		if err := <-held; err != nil {
+			t.Fatal(err)
+		}
+		if st := f.status(r); st.State != registry.Queued || st.Attempt != 2 {
+			t.Fatalf("%s, attempt %d, %q", st.State, st.Attempt, st.Errors)
+		}
+		s.letGo()
+		f.run()
+		f.checkPublished(r)
+	})
 }
 
 // TestFailedSource: what cannot be read fails the flow, in words for its owner, and
 // the run itself is no failure.
 func TestFailedSource(t *testing.T) {
 	t.Parallel()
-	f := start(t)
-	gone := f.source()
-	gone.down.Store(true)
-	for dataset, c := range map[string]struct{ address, want string }{
-		"not-there":      {gone.URL, "404"},
-		"not-public":     {"http://10.1.2.3/t.csv", "not public"},
-		"not-uploaded":   {rawBase + "/me/" + strings.Repeat("0", 32) + "-5", "the file was not uploaded"},
-		"not-a-number":   {f.file("id,name\nx,one\n"), `"x"`},
-		"not-one-of-two": {f.file("id,name\n1,one\n1,two\n"), "primary key"},
-	} {
-		r := f.upload(dataset, c.address)
+	each(t, func(t *testing.T, f *fixture) {
+		gone := f.source()
+		gone.down.Store(true)
+		for dataset, c := range map[string]struct{ address, want string }{
+			"not-there":      {gone.URL, "404"},
+			"not-public":     {"http://10.1.2.3/t.csv", "not public"},
+			"not-uploaded":   {rawBase + "/me/" + strings.Repeat("0", 32) + "-5", "the file was not uploaded"},
+			"not-a-number":   {f.file("id,name\nx,one\n"), `"x"`},
+			"not-one-of-two": {f.file("id,name\n1,one\n1,two\n"), "primary key"},
+		} {
+			r := f.upload(dataset, c.address)
+			f.run()
+			st := f.status(r)
+			said := strings.Join(st.Errors, "\n")
+			if st.State != registry.Failed || !strings.Contains(strings.ToLower(said), c.want) {
+				t.Errorf("%s: %s %q, want %q", dataset, st.State, said, c.want)
+			}
+			if strings.Contains(said, "secret") || strings.Contains(said, f.Temp) || strings.HasPrefix(said, "Dependency unsuccessful") {
+				t.Errorf("%s: %q", dataset, said)
+			}
+			if _, err := f.PackageFile(t.Context(), f.token, pkgstore.DescriptorKey(r.DatasetID, 1)); !errs.Is(err, errs.NotFound) {
+				t.Errorf("%s has a package: %v", dataset, err)
+			}
+		}
+		f.checkClean()
+		gone.down.Store(false)
+		gone.letGo()
+		if again, err := f.Retry(t.Context(), f.token, "me/not-there", "1"); err != nil || !again {
+			t.Fatalf("%v, %v", again, err)
+		}
 		f.run()
-		st := f.status(r)
-		said := strings.Join(st.Errors, "\n")
-		if st.State != registry.Failed || !strings.Contains(strings.ToLower(said), c.want) {
-			t.Errorf("%s: %s %q, want %q", dataset, st.State, said, c.want)
+		if st := f.status(&registry.Revision{DatasetID: "me/not-there", Number: 1}); st.State != registry.Succeeded {
+			t.Errorf("after the retry: %s %q", st.State, st.Errors)
 		}
-		if strings.Contains(said, "secret") || strings.Contains(said, f.Temp) || strings.HasPrefix(said, "Dependency unsuccessful") {
-			t.Errorf("%s: %q", dataset, said)
-		}
-		if _, err := f.PackageFile(t.Context(), f.token, pkgstore.DescriptorKey(r.DatasetID, 1)); !errs.Is(err, errs.NotFound) {
-			t.Errorf("%s has a package: %v", dataset, err)
-		}
-	}
-	f.checkClean()
-	gone.down.Store(false)
-	gone.letGo()
-	if again, err := f.Retry(t.Context(), f.token, "me/not-there", "1"); err != nil || !again {
-		t.Fatalf("%v, %v", again, err)
-	}
-	f.run()
-	if st := f.status(&registry.Revision{DatasetID: "me/not-there", Number: 1}); st.State != registry.Succeeded {
-		t.Errorf("after the retry: %s %q", st.State, st.Errors)
-	}
+	})
 }
 
 // TestAnothersFile: an address that turns out to be of another owner's file only when
 // it is put together is not read.
 func TestAnothersFile(t *testing.T) {
 	t.Parallel()
-	f := start(t)
-	key := strings.TrimPrefix(f.file(small), rawBase+"/me/")
-	body := strings.Replace(string(spec("a", "")), `"resource-mapping":{"t.csv":""},`, "", 1)
-	body = strings.Replace(body, `"path":"t.csv"`, `"path":"`+key+`"`, 1)
-	body = strings.Replace(body, `"kind":"datapackage"`, `"kind":"datapackage","url":"`+rawBase+`/me/datapackage.json"`, 1)
-	body = strings.Replace(body, `"ownerid":"me"`, `"ownerid":"you"`, 1)
-	token := testkit.Must(f.Issuer.Sign(auth.Claims{UserID: "you", Service: auth.ServiceSource, MaxDatasets: 1}, time.Now()))(t)
-	r := testkit.Must(f.Upload(t.Context(), token, []byte(body), ""))(t)
-	f.run()
-	if st := f.status(r); st.State != registry.Failed || !slices.Contains(st.Errors, "the uploaded file is another owner's") {
-		t.Errorf("%s %q", st.State, st.Errors)
-	}
+	each(t, func(t *testing.T, f *fixture) {
+		key := strings.TrimPrefix(f.file(small), rawBase+"/me/")
+		body := strings.Replace(string(spec("a", "")), `"resource-mapping":{"t.csv":""},`, "", 1)
+		body = strings.Replace(body, `"path":"t.csv"`, `"path":"`+key+`"`, 1)
+		body = strings.Replace(body, `"kind":"datapackage"`, `"kind":"datapackage","url":"`+rawBase+`/me/datapackage.json"`, 1)
+		body = strings.Replace(body, `"ownerid":"me"`, `"ownerid":"you"`, 1)
+		token := testkit.Must(f.Issuer.Sign(auth.Claims{UserID: "you", Service: auth.ServiceSource, MaxDatasets: 1}, time.Now()))(t)
+		r := testkit.Must(f.Upload(t.Context(), token, []byte(body), ""))(t)
+		f.run()
+		if st := f.status(r); st.State != registry.Failed || !slices.Contains(st.Errors, "the uploaded file is another owner's") {
+			t.Errorf("%s %q", st.State, st.Errors)
+		}
+	})
 }
 
 // TestBrokenMachine: a run that cannot be done here fails its flow and says no more
 // than that, so that nobody waits for it for ever.
 func TestBrokenMachine(t *testing.T) {
 	t.Parallel()
-	f := start(t)
-	r := f.upload("a", f.file(small))
-	if err := os.Remove(f.Temp); err != nil {
-		t.Fatal(err)
-	}
-	f.run()
-	if st := f.status(r); st.State != registry.Failed || len(st.Errors) == 0 || st.Errors[0] != "internal error" {
-		t.Errorf("%s %q", st.State, st.Errors)
-	}
+	each(t, func(t *testing.T, f *fixture) {
+		r := f.upload("a", f.file(small))
+		if err := os.Remove(f.Temp); err != nil {
+			t.Fatal(err)
+		}
+		f.run()
+		if st := f.status(r); st.State != registry.Failed || len(st.Errors) == 0 || st.Errors[0] != "internal error" {
+			t.Errorf("%s %q", st.State, st.Errors)
+		}
+	})
 }
 
 // TestKept: what succeeded is kept by another attempt while its files are there.
 func TestKept(t *testing.T) {
 	t.Parallel()
-	f := start(t)
-	r := f.upload("a", f.file("id,name\nx,one\n"))
-	f.run()
-	kept := map[string]time.Time{}
-	for _, p := range f.status(r).Pipelines {
-		if p.State == registry.Succeeded {
-			kept[p.ID] = p.Started
+	each(t, func(t *testing.T, f *fixture) {
+		r := f.upload("a", f.file("id,name\nx,one\n"))
+		f.run()
+		kept := map[string]time.Time{}
+		for _, p := range f.status(r).Pipelines {
+			if p.State == registry.Succeeded {
+				kept[p.ID] = p.Started
+			}
 		}
-	}
-	if len(kept) == 0 || len(kept) == 7 {
-		t.Fatalf("%d pipelines succeeded", len(kept))
-	}
-	if again, err := f.Retry(t.Context(), f.token, "me/a", "1"); err != nil || !again {
-		t.Fatalf("%v, %v", again, err)
-	}
-	f.run()
-	st := f.status(r)
-	if st.State != registry.Failed || st.Attempt != 2 {
-		t.Errorf("%s, attempt %d", st.State, st.Attempt)
-	}
-	for _, p := range st.Pipelines {
-		if began, ok := kept[p.ID]; ok && (p.State != registry.Succeeded || !p.Started.Equal(began)) {
-			t.Errorf("%s was run again: %s", p.ID, p.State)
+		if len(kept) == 0 || len(kept) == 7 {
+			t.Fatalf("%d pipelines succeeded", len(kept))
 		}
-	}
+		if again, err := f.Retry(t.Context(), f.token, "me/a", "1"); err != nil || !again {
+			t.Fatalf("%v, %v", again, err)
+		}
+		f.run()
+		st := f.status(r)
+		if st.State != registry.Failed || st.Attempt != 2 {
+			t.Errorf("%s, attempt %d", st.State, st.Attempt)
+		}
+		for _, p := range st.Pipelines {
+			if began, ok := kept[p.ID]; ok && (p.State != registry.Succeeded || !p.Started.Equal(began)) {
+				t.Errorf("%s was run again: %s", p.ID, p.State)
+			}
+		}
+	})
 }

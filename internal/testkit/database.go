@@ -82,13 +82,19 @@ func DB(t testing.TB, kind sqldb.Dialect) string {
 
 // Main is the TestMain of a package whose tests use [EachDB]: it runs the tests and
 // stops the server that they started.
-func Main(m *testing.M) {
-	code := m.Run()
+func Main(m *testing.M) { os.Exit(Runner{m}.Run()) }
+
+// Runner is [Main] for packages whose TestMain has more to do.
+type Runner struct{ M interface{ Run() int } }
+
+// Run runs the tests, stops the server that they started, and gives the exit code.
+func (r Runner) Run() int {
+	code := r.M.Run()
 	if err := shared.stop(); err != nil {
 		fmt.Fprintln(os.Stderr, "testkit:", err)
 		code = max(code, 1)
 	}
-	os.Exit(code)
+	return code
 }
 
 // shared is the PostgreSQL of all tests of a binary; [Main] owns it.

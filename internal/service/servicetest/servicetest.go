@@ -34,6 +34,7 @@ var issuer = sync.OnceValues(func() (*auth.Issuer, error) {
 
 // Options are what services differ in.
 type Options struct {
+	Database  string    // URL; empty is a new SQLite file
 	PublicURL string    // the base of the addresses that are handed out
 	Keys      auth.Keys // of another server's tokens; nil is the issuer's
 	Redact    bool
@@ -52,7 +53,10 @@ type Fixture struct {
 func New(t *testing.T, o Options) *Fixture {
 	t.Helper()
 	ctx, dir := t.Context(), t.TempDir()
-	db := testkit.Must(sqldb.Open(ctx, sqldb.Config{URL: "sqlite:///" + filepath.Join(dir, "registry.db")}))(t)
+	if o.Database == "" {
+		o.Database = testkit.DB(t, sqldb.SQLite)
+	}
+	db := testkit.Must(sqldb.Open(ctx, sqldb.Config{URL: o.Database}))(t)
 	t.Cleanup(func() { _ = db.Close() })
 	objects := func(name string) *objstore.Local {
 		l := testkit.Must(objstore.OpenLocal(filepath.Join(dir, name)))(t)

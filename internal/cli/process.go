@@ -1,0 +1,126 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/datahq/specstore/internal/engine"
+	"github.com/datahq/specstore/internal/jobs"
+	"github.com/datahq/specstore/internal/registry"
+	"github.com/datahq/specstore/internal/service"
+	"github.com/datahq/specstore/internal/sqldb"
+)
+
+// process is a service that runs: what `serve` and `worker` have in common.
+type process struct {
+	log     *slog.Logger
+	parts   *parts
+	service *service.Service
+	waiting int // flows that waited at the start
+
+	db      *sqldb.DB
+	queue   *jobs.Queue // nil where no flows are run
+	temp    string      // this process's own
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+}
+
+// openDatabase opens the database and brings it up to date.
+func (c *config) openDatabase(ctx context.Context) (*sqldb.DB, *registry.Store, error) {
+	db, err := sqldb.Open(ctx, sqldb.Config{URL: c.databaseURL})
+	if err != nil {
+		return nil, nil, exit(exitUsage, err)
+	}
+	store, err := registry.Open(ctx, db, registry.Options{EngineVersion: engine.Version, LegacyZone: c.legacyZone})
+	if err != nil {
+		return nil, nil, errors.Join(err, db.Close())
+	}
+	return db, store, nil
+}
+
+// scratch makes the folder of this process's files in the making. A process that is
+// alone, as the database's lock says, clears away what others left behind; one that
+// is not has a folder of its own.
+func (c *config) scratch(alone bool) (string, error) {
+	temp := filepath.Join(c.data, "tmp")
+	if alone {
+		if err := os.RemoveAll(temp); err != nil {
+			return "", err
+		}
+	}
+	if err := os.MkdirAll(temp, 0o700); err != nil || alone {
+		return temp, err
+	}
+	return os.MkdirTemp(temp, "process-")
+}
+
+// start wires a service and lets it run flows, unless there are to be no workers.
+// stop must be called, whatever ends ctx.
+func (c *config) start(ctx context.Context, env *Env) (_ *process, err error) {
+	p := &process{log: c.logger(env), cancel: func() {}}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.stop(ctx))
+		}
+	}()
+	if err := os.MkdirAll(c.data, 0o700); err != nil {
+		return nil, pathError(err)
+	}
+	var store *registry.Store
+	if p.db, store, err = c.openDatabase(ctx); err != nil {
+		return nil, err
+	}
+	if p.temp, err = c.scratch(p.db.Single()); err != nil {
+		return nil, err
+	}
+	if p.parts, err = c.parts(ctx, env, store); err != nil {
+		return nil, err
+	}
+	p.parts.Log, p.parts.Temp, p.parts.Redact = p.log, p.temp, c.redact
+	queue, err := jobs.New(ctx, p.db, jobs.Config{
+		Workers: max(c.workers, 1), Log: p.log, Run: func(ctx context.Context) error { return p.service.RunNext(ctx) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.parts.Jobs = queue
+	p.service = service.New(p.parts.Parts)
+	if p.db.Single() {
+		if p.waiting, err = p.service.Recover(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if c.workers > 0 {
+		if err := queue.Start(ctx); err != nil {
+			return nil, err
+		}
+		p.queue = queue
+	}
+	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	p.cancel = cancel
+	p.running.Go(func() { store.Listen(background) })
+	p.running.Go(func() { p.service.Maintain(background) })
+	return p, nil
+}
+
+// stop ends what start began: runs are given back, and then nothing is left.
+func (p *process) stop(ctx context.Context) (err error) {
+	if p.queue != nil {
+		release, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTime)
+		defer cancel()
+		err = p.queue.Stop(release)
+	}
+	p.cancel()
+	p.running.Wait()
+	if p.temp != "" {
+		err = errors.Join(err, os.RemoveAll(p.temp))
+	}
+	if p.db != nil {
+		err = errors.Join(err, p.db.Close())
+	}
+	return err
+}
