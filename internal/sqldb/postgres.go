@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"time"
@@ -108,14 +109,47 @@ func connectReason(err error) string {
 // between, made impossible.
 const tries = 5
 
-func runPostgres(ctx context.Context, pool *pgxpool.Pool, options pgx.TxOptions, fn func(context.Context, Tx) error) (err error) {
+func runPostgres(ctx context.Context, pool *pgxpool.Pool, options pgx.TxOptions, fn func(context.Context, Tx) error) error {
+	var err error
 	for range tries {
-		err = pgx.BeginTxFunc(ctx, pool, options, func(tx pgx.Tx) error { return fn(ctx, PgxTx{tx}) })
+		var tx pgx.Tx
+		if tx, err = beginPostgres(ctx, pool, options); err != nil {
+			return err
+		}
+		err = inPostgres(ctx, tx, fn)
 		if e, ok := errors.AsType[*pgconn.PgError](err); !ok || !overtaken[e.Code] {
 			return err
 		}
 	}
 	return err
+}
+
+// beginPostgres begins a transaction. Connections that broke while nobody used them
+// are found out here, one after the other, and nothing was done on them yet.
+func beginPostgres(ctx context.Context, pool *pgxpool.Pool, options pgx.TxOptions) (pgx.Tx, error) {
+	for broken := int32(0); ; broken++ {
+		tx, err := pool.BeginTx(ctx, options)
+		if err == nil {
+			return tx, nil
+		}
+		_, unreachable := errors.AsType[*pgconn.ConnectError](err)
+		if unreachable || broken > pool.Stat().MaxConns() || ctx.Err() != nil || !postgresAway(err) {
+			return nil, err
+		}
+	}
+}
+
+func inPostgres(ctx context.Context, tx pgx.Tx, fn func(context.Context, Tx) error) error {
+	defer func() {
+		// After a commit it does nothing; a panic, or the end of ctx, leaves nothing.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_ = tx.Rollback(ctx)
+	}()
+	if err := fn(ctx, PgxTx{tx}); err != nil {
+		return err
+	}
+	return tx.Commit(ctx)
 }
 
 // overtaken are the failures of a transaction that was not alone: that it was begun
@@ -144,7 +178,7 @@ func postgresAway(err error) bool {
 		return true
 	}
 	_, network := errors.AsType[net.Error](err)
-	return network || pgconn.SafeToRetry(err) || errors.Is(err, net.ErrClosed)
+	return network || pgconn.SafeToRetry(err) || errors.Is(err, net.ErrClosed) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // lockKey turns a name into the number of an advisory lock, one for each schema.
