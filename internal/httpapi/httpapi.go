@@ -20,6 +20,7 @@ import (
 	"net/http"
 	"net/netip"
 	"path"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -27,8 +28,10 @@ import (
 	"github.com/datahq/specstore/internal/auth"
 	"github.com/datahq/specstore/internal/errs"
 	"github.com/datahq/specstore/internal/objstore"
+	"github.com/datahq/specstore/internal/plan"
 	"github.com/datahq/specstore/internal/rawstore"
 	"github.com/datahq/specstore/internal/registry"
+	"github.com/datahq/specstore/internal/service"
 )
 
 // Service is what the routes ask of the service.
@@ -39,6 +42,12 @@ type Service interface {
 	UpdateToken(flowID string) string
 	Cancel(ctx context.Context, token, datasetID, which string) (registry.State, error)
 	Retry(ctx context.Context, token, datasetID, which string) (bool, error)
+	Delete(ctx context.Context, token, datasetID string) error
+	Datasets(ctx context.Context, token, ownerID, after string, limit int) ([]registry.Dataset, error)
+	Revisions(ctx context.Context, token, datasetID string, before int64, limit int) ([]registry.RevisionInfo, error)
+	Plan(ctx context.Context, token, datasetID, which string) ([]plan.Pipeline, error)
+	PipelineLog(ctx context.Context, token, datasetID, which, name string) ([]string, error)
+	Diff(ctx context.Context, token, datasetID, from, to string) (*service.Diff, error)
 	PackageFile(ctx context.Context, token, key string) (object string, err error)
 }
 
@@ -78,35 +87,58 @@ type api struct{ Config }
 // MaxSpec is the largest Flow-Spec in bytes.
 const MaxSpec = 16 << 20
 
+// route is a pattern of [http.ServeMux] and what answers it.
+type route struct {
+	pattern string
+	handle  func(http.ResponseWriter, *http.Request) error
+}
+
+// routes are all there are; openapi.yaml describes each.
+func (a *api) routes() []route {
+	return []route{
+		{"GET /source/{owner}", a.datasets},
+		{"GET /source/{owner}/{dataset}", a.revisions},
+		{"DELETE /source/{owner}/{dataset}", a.delete},
+		{"GET /source/{owner}/{dataset}/{revision}", a.status},
+		{"GET /source/{owner}/{dataset}/{revision}/events", a.events},
+		{"GET /source/{owner}/{dataset}/{revision}/plan", a.plan},
+		{"GET /source/{owner}/{dataset}/{revision}/pipelines/{pipeline}/log", a.pipelineLog},
+		{"GET /source/{owner}/{dataset}/{revision}/diff/{other}", a.diff},
+		{"POST /source/{owner}/{dataset}/{revision}/cancel", a.cancel},
+		{"POST /source/{owner}/{dataset}/{revision}/retry", a.retry},
+		{"POST /source/upload", a.upload},
+		{"POST /source/update", a.update},
+		{"GET /auth/public-key", a.publicKey},
+		{"GET /auth/check", a.check},
+		{"GET /auth/authorize", a.authorize},
+		{"POST /rawstore/authorize", a.rawAuthorize},
+		{"POST /rawstore/o", a.rawUpload},
+		{"GET /rawstore/o/{owner}/{name}", a.rawFile},
+		{"GET /rawstore/presign", a.rawPresign},
+		{"GET /pkgstore/{key...}", a.packageFile},
+		{"GET /healthz", a.health},
+	}
+}
+
+// reserved are paths of the API under /source that no owner has.
+var reserved = []string{"/source/upload", "/source/update", "/source/plan"}
+
 // New gives the handler of all routes.
 func New(c Config) http.Handler {
 	a := &api{c}
 	mux := http.NewServeMux()
-	handle := func(pattern string, h func(http.ResponseWriter, *http.Request) error) {
-		mux.Handle(pattern, a.handler(h))
+	for _, r := range a.routes() {
+		mux.Handle(r.pattern, a.handler(r.handle))
 	}
-	handle("GET /source/{owner}/{dataset}/{revision}", a.status)
-	handle("GET /source/{owner}/{dataset}/{revision}/events", a.events)
-	handle("POST /source/{owner}/{dataset}/{revision}/cancel", a.cancel)
-	handle("POST /source/{owner}/{dataset}/{revision}/retry", a.retry)
-	handle("POST /source/upload", a.upload)
-	handle("POST /source/update", a.update)
-	handle("GET /auth/public-key", a.publicKey)
-	handle("GET /auth/check", a.check)
-	handle("GET /auth/authorize", a.authorize)
-	handle("POST /rawstore/authorize", a.rawAuthorize)
-	handle("POST /rawstore/o", a.rawUpload)
-	handle("GET /rawstore/o/{owner}/{name}", a.rawFile)
-	handle("GET /rawstore/presign", a.rawPresign)
-	handle("GET /pkgstore/{key...}", a.packageFile)
-	handle("GET /healthz", func(w http.ResponseWriter, _ *http.Request) error {
-		return writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
-	})
 	return a.outer(mux)
 }
 
+func (a *api) health(w http.ResponseWriter, _ *http.Request) error {
+	return writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+}
+
 // methods are those of the routes; the mux says which fit.
-var methods = []string{http.MethodGet, http.MethodPost}
+var methods = []string{http.MethodGet, http.MethodPost, http.MethodDelete}
 
 // allowed gives the methods that a path has, none where there is no such route.
 func allowed(mux *http.ServeMux, r *http.Request) []string {
@@ -114,7 +146,7 @@ func allowed(mux *http.ServeMux, r *http.Request) []string {
 	for _, m := range methods {
 		probe := r.Clone(r.Context())
 		probe.Method = m
-		if _, pattern := mux.Handler(probe); pattern != "" {
+		if _, pattern := mux.Handler(probe); pattern != "" && !isReserved(r, pattern) {
 			allow = append(allow, m)
 			if m == http.MethodGet {
 				allow = append(allow, http.MethodHead)
@@ -122,6 +154,11 @@ func allowed(mux *http.ServeMux, r *http.Request) []string {
 		}
 	}
 	return allow
+}
+
+// isReserved reports whether a pattern took a word of the API for an owner.
+func isReserved(r *http.Request, pattern string) bool {
+	return strings.Contains(pattern, "{owner}") && slices.Contains(reserved, r.URL.Path)
 }
 
 // outer does what holds for every route: what is not found or not allowed is JSON,
@@ -138,7 +175,7 @@ func (a *api) outer(mux *http.ServeMux) http.Handler {
 			writeError(w, http.StatusNotFound, noRoute)
 			return
 		}
-		if _, pattern := mux.Handler(r); pattern != "" {
+		if _, pattern := mux.Handler(r); pattern != "" && !isReserved(r, pattern) {
 			mux.ServeHTTP(w, r)
 			return
 		}
@@ -148,9 +185,11 @@ func (a *api) outer(mux *http.ServeMux) http.Handler {
 			writeError(w, http.StatusNotFound, noRoute)
 		case r.Method == http.MethodOptions:
 			h.Set("Allow", strings.Join(append(allow, http.MethodOptions), ", "))
-			h.Set("Access-Control-Allow-Methods", strings.Join(allow, ", "))
-			h.Set("Access-Control-Allow-Headers", "Auth-Token, Authorization, Content-Type, Idempotency-Key, Last-Event-ID")
-			h.Set("Access-Control-Max-Age", "86400")
+			if slices.Contains(allow, http.MethodGet) { // pages of other origins read, and do not write
+				h.Set("Access-Control-Allow-Methods", "GET, HEAD")
+				h.Set("Access-Control-Allow-Headers", "Auth-Token, Authorization, Last-Event-ID")
+				h.Set("Access-Control-Max-Age", "86400")
+			}
 			w.WriteHeader(http.StatusNoContent)
 		default:
 			h.Set("Allow", strings.Join(append(allow, http.MethodOptions), ", "))

@@ -210,8 +210,7 @@ func (a *api) status(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Cache-Control", "no-cache")
-	w.Header().Set("Vary", varies)
+	private(w)
 	return writeJSON(w, http.StatusOK, a.statusOf(rev))
 }
 
@@ -238,11 +237,11 @@ func (a *api) retry(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, map[string]any{"retried": done, "message": said})
 }
 
-// eventData is the data of an event. Whoever sees a revision without its spec sees
-// of its events how things stand, and neither errors nor addresses.
+// eventData is the data of an event. Whoever sees a redacted revision sees of its
+// events how things stand, and neither errors nor addresses.
 func eventData(rev *registry.Revision, e registry.StoredEvent) ([]byte, error) {
 	body := e.Body
-	if rev.Spec == nil {
+	if rev.Redacted {
 		var states struct {
 			State   string `json:"state"`
 			Flow    string `json:"flow_state"`

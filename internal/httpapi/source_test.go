@@ -100,38 +100,6 @@ func TestStatus(t *testing.T) {
 	}
 }
 
-// TestPrivate: a private revision is not there for anybody but its owner, and
-// nobody can tell it from one that is not there.
-func TestPrivate(t *testing.T) {
-	t.Parallel()
-	s := start(t, options{})
-	s.create("me", "hidden", "private", registry.Embedded)
-	for name, token := range map[string]string{
-		"nobody": "", "another": s.token("you", ""), "another service's": s.token("me", auth.ServiceRawstore), "no token": "x",
-	} {
-		for _, path := range []string{"/source/me/hidden/1", "/source/me/hidden/latest", "/source/me/hidden/1/events"} {
-			got, missing := s.get(path, token), s.get(strings.Replace(path, "hidden", "absent", 1), token)
-			got.checkError(t, name+" "+path, http.StatusNotFound, "no revision")
-			if got.status != missing.status || strings.ReplaceAll(got.body, "hidden", "absent") != missing.body {
-				t.Errorf("%s can tell %s %s from %s", name, path, got.body, missing.body)
-			}
-		}
-		for _, verb := range []string{"cancel", "retry"} {
-			s.do("POST", "/source/me/hidden/1/"+verb, "", "Auth-Token: "+token).checkError(t, name+" "+verb, http.StatusNotFound, "no revision")
-		}
-	}
-	for _, service := range []string{"", auth.ServiceSource, auth.ServiceFrontend} {
-		token := s.token("me", service)
-		for _, a := range []answer{
-			s.get("/source/me/hidden/1", token), s.do("GET", "/source/me/hidden/1", "", "Authorization: Bearer "+token), s.get("/source/me/hidden/1?jwt="+token, ""),
-		} {
-			if a.status != http.StatusOK || !strings.Contains(a.header.Get("Vary"), "Auth-Token") {
-				t.Errorf("the owner's token for %q: %d %s", service, a.status, a.body)
-			}
-		}
-	}
-}
-
 // TestRedacted: strangers see the states and titles of what is private, in its
 // events as well, and nothing else.
 func TestRedacted(t *testing.T) {

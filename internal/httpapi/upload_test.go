@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/datahq/specstore/internal/auth"
+	"github.com/datahq/specstore/internal/registry"
 	"github.com/datahq/specstore/internal/testkit"
 )
 
@@ -119,7 +120,7 @@ func TestUploadRefusals(t *testing.T) {
 		})
 	}
 	t.Cleanup(func() {
-		if list, err := s.store.Datasets(t.Context(), "me"); len(list) != 0 {
+		if list, err := s.store.Datasets(t.Context(), registry.DatasetPage{OwnerID: "me", Limit: 100}); len(list) != 0 {
 			t.Errorf("refusals left %v behind, %v", list, err)
 		}
 	})
@@ -165,7 +166,7 @@ func TestOwnerName(t *testing.T) {
 	}
 	names := map[string]string{}
 	for _, owner := range []string{"first", "second"} {
-		for _, d := range testkit.Must(s.store.Datasets(t.Context(), owner))(t) {
+		for _, d := range testkit.Must(s.store.Datasets(t.Context(), registry.DatasetPage{OwnerID: owner, Limit: 100}))(t) {
 			names[d.ID] = d.Owner
 		}
 	}
@@ -233,7 +234,7 @@ func TestConcurrentUploads(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	datasets := testkit.Must(s.store.Datasets(t.Context(), "me"))(t)
+	datasets := testkit.Must(s.store.Datasets(t.Context(), registry.DatasetPage{OwnerID: "me", Limit: 100}))(t)
 	if len(datasets) != 2 || len(accepted)+refused != 2*pushes {
 		t.Errorf("%d datasets under a limit of 2; %d accepted, %d refused", len(datasets), len(accepted), refused)
 	}

@@ -18,7 +18,7 @@ const module = "github.com/datahq/specstore/"
 // layers are listed from the lowest. Packages of one layer do not meet.
 var layers = [][]string{
 	{"internal/errs"},
-	{"internal/tableschema", "internal/stream", "internal/sqldb", "internal/objstore", "internal/fetch", "internal/spill"},
+	{"internal/tableschema", "internal/stream", "internal/sqldb", "internal/objstore", "internal/fetch", "internal/spill", "internal/jsondiff"},
 	{"internal/datapackage", "internal/auth"},
 	{"internal/flowspec", "internal/format"},
 	{"internal/format/csv", "internal/format/jsonrows"},
@@ -46,7 +46,7 @@ var only = map[string][]string{
 }
 
 // pure are the packages that open nothing.
-var pure = []string{"internal/errs", "internal/tableschema", "internal/stream", "internal/datapackage", "internal/flowspec", "internal/plan", "internal/processor"}
+var pure = []string{"internal/errs", "internal/jsondiff", "internal/tableschema", "internal/stream", "internal/datapackage", "internal/flowspec", "internal/plan", "internal/processor"}
 
 type goPackage struct {
 	ImportPath string

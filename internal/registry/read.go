@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"math"
 	"strconv"
 	"time"
 
@@ -35,6 +36,8 @@ type Revision struct {
 	Pipelines      []Pipeline
 	DescriptorKey  string
 	PlannerVersion string
+	// Redacted says that parts were taken out, for somebody who may not see them.
+	Redacted bool
 }
 
 // Pipeline is how a pipeline of a revision stands.
@@ -51,11 +54,15 @@ type Pipeline struct {
 	Outputs           json.RawMessage // of one that succeeded
 }
 
+// shown holds for the revisions that are there: a dataset that was deleted and made
+// again does not show what it was.
+const shown = `d.deleted_at IS NULL AND r.revision > d.deleted_through`
+
 // Revision finds a revision of a dataset: by its number in plain decimal, "latest"
 // for the highest number, "successful" for the highest that succeeded. It fails
 // with NotFound.
 func (s *Store) Revision(ctx context.Context, datasetID, which string) (*Revision, error) {
-	const of = `r.dataset_id = $1 AND d.deleted_at IS NULL `
+	const of = `r.dataset_id = $1 AND ` + shown + ` `
 	switch which {
 	case "latest":
 		return s.revision(ctx, of+`ORDER BY r.revision DESC LIMIT 1`, datasetID)
@@ -159,19 +166,32 @@ type Dataset struct {
 	Findability        string
 	Created, Updated   time.Time // Updated is when the last revision was accepted
 	ScheduledFor       time.Time // zero for none
-	LastRevision       int64
-	State              State // of the last revision
+	LastRevision       int64     // 0 where there is none
+	State              State     // of the last revision
 }
 
-// Datasets lists the datasets of an owner, by ID.
-func (s *Store) Datasets(ctx context.Context, ownerID string) ([]Dataset, error) {
-	var list []Dataset
+// DatasetPage says which datasets are listed.
+type DatasetPage struct {
+	OwnerID string
+	Listed  bool   // those alone that everybody finds
+	After   string // the ID after which the page begins; empty for the first
+	Limit   int    // how many at most
+}
+
+// Datasets lists datasets of an owner, by ID.
+func (s *Store) Datasets(ctx context.Context, page DatasetPage) ([]Dataset, error) {
+	list := []Dataset{}
+	listed := 0
+	if page.Listed {
+		listed = 1
+	}
 	err := s.db.Read(ctx, func(ctx context.Context, tx sqldb.Tx) error {
 		rows, err := tx.Query(ctx, `
-			SELECT d.identifier, d.owner, o.name, d.findability, d.created_at, d.updated_at, d.scheduled_for, d.last_revision, r.status
-			FROM dataset d JOIN dataset_revision r ON r.dataset_id = d.identifier AND r.revision = d.last_revision
+			SELECT d.identifier, d.owner, o.name, d.findability, d.created_at, d.updated_at, d.scheduled_for, d.last_revision, COALESCE(r.status, 'pending')
+			FROM dataset d LEFT JOIN dataset_revision r ON r.dataset_id = d.identifier AND r.revision = d.last_revision
 				LEFT JOIN owner o ON o.id = d.owner
-			WHERE d.owner = $1 AND d.deleted_at IS NULL ORDER BY d.identifier`, ownerID)
+			WHERE d.owner = $1 AND d.deleted_at IS NULL AND d.identifier > $2 AND ($3 = 0 OR d.findability = 'published')
+			ORDER BY d.identifier LIMIT $4`, page.OwnerID, page.After, listed, page.Limit)
 		if err != nil {
 			return err
 		}
@@ -205,14 +225,19 @@ type RevisionInfo struct {
 	Stats                                json.RawMessage
 }
 
-// Revisions lists the revisions of a dataset, newest first.
-func (s *Store) Revisions(ctx context.Context, datasetID string) ([]RevisionInfo, error) {
-	var list []RevisionInfo
+// Revisions lists the revisions of a dataset, newest first: at most limit of those
+// with a number below before; 0 is any number.
+func (s *Store) Revisions(ctx context.Context, datasetID string, before int64, limit int) ([]RevisionInfo, error) {
+	list := []RevisionInfo{}
+	if before <= 0 {
+		before = math.MaxInt64
+	}
 	err := s.db.Read(ctx, func(ctx context.Context, tx sqldb.Tx) error {
 		rows, err := tx.Query(ctx, `
 			SELECT r.revision_id, r.revision, r.status, r.created_at, r.updated_at, r.started_at, r.finished_at, r.stats
 			FROM dataset_revision r JOIN dataset d ON d.identifier = r.dataset_id
-			WHERE r.dataset_id = $1 AND d.deleted_at IS NULL ORDER BY r.revision DESC`, datasetID)
+			WHERE r.dataset_id = $1 AND r.revision < $2 AND `+shown+`
+			ORDER BY r.revision DESC LIMIT $3`, datasetID, before, limit)
 		if err != nil {
 			return err
 		}

@@ -191,7 +191,9 @@ func (s *Store) CreateRevision(ctx context.Context, n New) (*Revision, error) {
 			INSERT INTO dataset (identifier, owner, spec, created_at, updated_at, scheduled_for, findability, last_revision)
 			VALUES ($1, $2, $3, $4, $4, $5, $6, 1)
 			ON CONFLICT (identifier) DO UPDATE SET spec = $3, updated_at = $4, scheduled_for = $5,
+				created_at = CASE WHEN dataset.deleted_at IS NULL THEN dataset.created_at ELSE $4 END,
 				findability = CASE
+					WHEN dataset.deleted_at IS NOT NULL THEN $6
 					WHEN 'private' IN ($6, dataset.findability) THEN 'private'
 					WHEN 'unlisted' IN ($6, dataset.findability) THEN 'unlisted'
 					ELSE 'published' END,
@@ -340,6 +342,46 @@ func (s *Store) Cancel(ctx context.Context, flowID, reason string) (State, error
 		return nil
 	})
 	return state, err
+}
+
+// Delete takes a dataset away with all its revisions: nobody finds them any more, and
+// what is open of them is cancelled. Their numbers are not used again, and a dataset
+// of that name that is made later does not show them. It fails with NotFound.
+func (s *Store) Delete(ctx context.Context, datasetID, reason string) error {
+	var open []string
+	if err := s.db.Tx(ctx, func(ctx context.Context, tx sqldb.Tx) error {
+		n, err := tx.Exec(ctx, `
+			UPDATE dataset SET deleted_at = $2, deleted_through = last_revision, scheduled_for = NULL WHERE identifier = $1 AND deleted_at IS NULL`,
+			datasetID, s.now().UnixMicro())
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return errs.New(errs.NotFound, "registry.Delete", "no such dataset")
+		}
+		rows, err := tx.Query(ctx, `SELECT revision_id FROM dataset_revision WHERE dataset_id = $1 AND status IN ('pending', 'running')`, datasetID)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		open = nil
+		for rows.Next() {
+			var id string
+			if err := rows.Scan(&id); err != nil {
+				return err
+			}
+			open = append(open, id)
+		}
+		return rows.Err()
+	}); err != nil {
+		return err
+	}
+	for _, id := range open {
+		if _, err := s.Cancel(ctx, id, reason); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Retry makes a new attempt of a failed or cancelled flow of the embedded runner:

@@ -214,10 +214,10 @@ func TestCreate(t *testing.T) {
 		if r := f.flow("me/data/1"); string(r.Spec) != `{"meta":{}}` {
 			t.Errorf("the first revision's spec is %s", r.Spec)
 		}
-		if list, err := f.Revisions(t.Context(), "me/data"); err != nil || len(list) != 2 || list[0].Number != 2 {
+		if list, err := f.Revisions(t.Context(), "me/data", 0, 10); err != nil || len(list) != 2 || list[0].Number != 2 {
 			t.Errorf("%+v, %v", list, err)
 		}
-		if list, err := f.Datasets(t.Context(), "me"); err != nil || len(list) != 1 || list[0].ID != "me/data" || list[0].LastRevision != 2 {
+		if list, err := f.Datasets(t.Context(), registry.DatasetPage{OwnerID: "me", Limit: 10}); err != nil || len(list) != 1 || list[0].ID != "me/data" || list[0].LastRevision != 2 {
 			t.Errorf("%+v, %v", list, err)
 		}
 	})

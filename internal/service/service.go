@@ -185,87 +185,6 @@ func planRevision(spec *flowspec.Spec, revision int64, accepted, created time.Ti
 // stamp is a time as RFC 3339 in UTC with microseconds.
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000Z") }
 
-// Status gives a revision to whoever may see it: one of a private dataset is not
-// there for anybody but its owner.
-func (s *Service) Status(ctx context.Context, token, datasetID, which string) (*registry.Revision, error) {
-	r, err := s.Registry.Revision(ctx, datasetID, which)
-	switch {
-	case errs.Is(err, errs.NotFound):
-	case err != nil:
-		return nil, err
-	case s.mayRead(ctx, token, r):
-		return r, nil
-	case s.Redact:
-		return redacted(r), nil
-	}
-	return nil, s.hidden(ctx, token, errs.New(errs.NotFound, "service.Status", "no revision %q of dataset %q", which, datasetID))
-}
-
-// hidden is the answer for what is not there and for what is not shown, which
-// nobody can tell apart. While a token cannot be judged, that is said of both, so
-// that an owner does not take a private dataset for one that is gone.
-func (s *Service) hidden(ctx context.Context, token string, notFound error) error {
-	if token == "" {
-		return notFound
-	}
-	if _, err := s.Verifier.Verify(ctx, token); errs.Is(err, errs.Unavailable) {
-		return err
-	}
-	return notFound
-}
-
-func (s *Service) mayRead(ctx context.Context, token string, r *registry.Revision) bool {
-	if r.Findability != flowspec.Private {
-		return true
-	}
-	if token == "" {
-		return false
-	}
-	caller, err := s.Verifier.Verify(ctx, token)
-	return err == nil && caller.Allows(auth.Read, r.OwnerID)
-}
-
-// redacted keeps states, titles and times. That there is no spec tells one from a
-// whole revision.
-func redacted(r *registry.Revision) *registry.Revision {
-	out := *r
-	out.Spec, out.Errors, out.Logs, out.Stats, out.DescriptorKey = nil, nil, nil, nil, ""
-	out.Pipelines = make([]registry.Pipeline, len(r.Pipelines))
-	for i, p := range r.Pipelines {
-		out.Pipelines[i] = registry.Pipeline{ID: p.ID, Title: p.Title, State: p.State, Started: p.Started, Finished: p.Finished}
-	}
-	return &out
-}
-
-// PackageFile finds the object behind a public key of the package store, for
-// whoever may see it. What lies under a revision is shown with that revision, and
-// its descriptor is the one that the registry names; files, which revisions share,
-// are shown with the latest.
-func (s *Service) PackageFile(ctx context.Context, token, key string) (object string, err error) {
-	datasetID, which, descriptor, err := pkgstore.Parse(key)
-	if err != nil {
-		return "", err
-	}
-	if descriptor && which == "latest" {
-		which = "successful"
-	}
-	notFound := errs.New(errs.NotFound, "service.PackageFile", "there is no object %q", key)
-	r, err := s.Registry.Revision(ctx, datasetID, which)
-	if errs.Is(err, errs.NotFound) || errs.Is(err, errs.Invalid) || err == nil && !s.mayRead(ctx, token, r) {
-		return "", s.hidden(ctx, token, notFound)
-	}
-	if err != nil {
-		return "", err
-	}
-	if !descriptor {
-		return key, nil
-	}
-	if r.DescriptorKey == "" || r.State != registry.Succeeded {
-		return "", notFound
-	}
-	return r.DescriptorKey, nil
-}
-
 // UpdateToken is what an update of a flow must carry, from whoever was told it.
 func (s *Service) UpdateToken(flowID string) string {
 	m := hmac.New(sha256.New, s.Secret)
@@ -319,6 +238,15 @@ func (s *Service) managed(ctx context.Context, token, datasetID, which string) (
 		err = caller.Require(auth.Manage, r.OwnerID)
 	}
 	return r, err
+}
+
+// Delete takes a dataset of the caller's away, with all its revisions.
+func (s *Service) Delete(ctx context.Context, token, datasetID string) error {
+	r, err := s.managed(ctx, token, datasetID, "latest")
+	if err != nil {
+		return err
+	}
+	return s.Registry.Delete(ctx, r.DatasetID, "Its dataset was deleted")
 }
 
 // Recover is for the start, before any worker: flows that were interrupted wait

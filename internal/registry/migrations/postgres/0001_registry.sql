@@ -27,6 +27,7 @@ CREATE TABLE dataset (
 	scheduled_for BIGINT,
 	findability TEXT NOT NULL DEFAULT 'private',
 	deleted_at BIGINT,
+	deleted_through BIGINT NOT NULL DEFAULT 0,
 	last_revision BIGINT NOT NULL DEFAULT 0
 );
 CREATE TABLE dataset_revision (
@@ -76,7 +77,7 @@ CREATE TABLE pipelines (
 	outputs TEXT,
 	error_count BIGINT NOT NULL DEFAULT 0
 );
-CREATE INDEX dataset_owner ON dataset (owner);
+CREATE INDEX dataset_owner ON dataset (owner, identifier);
 CREATE INDEX dataset_scheduled_for ON dataset (scheduled_for) WHERE scheduled_for IS NOT NULL;
 CREATE UNIQUE INDEX dataset_revision_number ON dataset_revision (dataset_id, revision);
 CREATE INDEX dataset_revision_open ON dataset_revision (queued_at) WHERE status IN ('pending', 'running');

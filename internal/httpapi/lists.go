@@ -1,0 +1,204 @@
+package httpapi
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/datahq/specstore/internal/auth"
+	"github.com/datahq/specstore/internal/errs"
+	"github.com/datahq/specstore/internal/jsondiff"
+	"github.com/datahq/specstore/internal/registry"
+)
+
+// A page of a list begins behind the last line of the one before, so that what is
+// added or taken away meanwhile neither repeats a line nor hides one.
+const (
+	pageSize = 50
+	maxPage  = 1000
+)
+
+// number reads a query argument in plain decimal, from 1 to most; def where it is not
+// given.
+func number(q url.Values, name string, def, most int64) (int64, error) {
+	text := q.Get(name)
+	if text == "" {
+		return def, nil
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || strconv.FormatInt(n, 10) != text || n < 1 || n > most {
+		return 0, errs.New(errs.Invalid, "httpapi.number", "%s must be a number from 1 to %d", name, most)
+	}
+	return n, nil
+}
+
+// private marks an answer that is another one for somebody else.
+func private(w http.ResponseWriter) {
+	w.Header().Set("Cache-Control", "no-cache")
+	w.Header().Set("Vary", varies)
+}
+
+type datasetLine struct {
+	ID          string     `json:"id"`
+	Name        string     `json:"name"`
+	OwnerID     string     `json:"ownerid"`
+	Owner       string     `json:"owner"`
+	Findability string     `json:"findability"`
+	Created     string     `json:"created"`
+	Modified    string     `json:"modified"`
+	Scheduled   *string    `json:"scheduled_for"`
+	Revision    int64      `json:"revision"`
+	State       string     `json:"state"`
+	Outcome     *string    `json:"outcome"`
+	Links       *selfLinks `json:"links"`
+}
+
+type selfLinks struct {
+	Self string `json:"self"`
+}
+
+func (a *api) datasets(w http.ResponseWriter, r *http.Request) error {
+	q := r.URL.Query()
+	limit, err := number(q, "limit", pageSize, maxPage)
+	if err != nil {
+		return err
+	}
+	// One more than is shown tells whether there is another page.
+	list, err := a.Service.Datasets(r.Context(), auth.FromRequest(r), r.PathValue("owner"), q.Get("after"), int(limit)+1)
+	if err != nil {
+		return err
+	}
+	out := struct {
+		Datasets []datasetLine `json:"datasets"`
+		Next     *string       `json:"next"`
+	}{Datasets: []datasetLine{}}
+	for i, d := range list {
+		if i == int(limit) {
+			out.Next = &out.Datasets[i-1].Name
+			break
+		}
+		state, outcome := apiState(d.State)
+		owner := d.Owner
+		if owner == "" {
+			owner = d.OwnerID
+		}
+		out.Datasets = append(out.Datasets, datasetLine{
+			ID: d.ID, Name: strings.TrimPrefix(d.ID, d.OwnerID+"/"), OwnerID: d.OwnerID, Owner: owner, Findability: d.Findability,
+			Created: stamp(d.Created), Modified: stamp(d.Updated), Scheduled: optional(d.ScheduledFor), Revision: d.LastRevision,
+			State: state, Outcome: outcome, Links: &selfLinks{a.PublicURL + "/source/" + d.ID},
+		})
+	}
+	private(w)
+	return writeJSON(w, http.StatusOK, out)
+}
+
+type revisionLine struct {
+	ID       string          `json:"id"`
+	Revision int64           `json:"revision"`
+	State    string          `json:"state"`
+	Outcome  *string         `json:"outcome"`
+	Created  string          `json:"created"`
+	Modified string          `json:"modified"`
+	Started  *string         `json:"started"`
+	Finished *string         `json:"finished"`
+	Stats    json.RawMessage `json:"stats"`
+	Links    *selfLinks      `json:"links"`
+}
+
+func (a *api) revisions(w http.ResponseWriter, r *http.Request) error {
+	q := r.URL.Query()
+	limit, err := number(q, "limit", pageSize, maxPage)
+	if err != nil {
+		return err
+	}
+	before, err := number(q, "after", 0, 1<<53)
+	if err != nil {
+		return err
+	}
+	dataset, _ := datasetOf(r)
+	list, err := a.Service.Revisions(r.Context(), auth.FromRequest(r), dataset, before, int(limit)+1)
+	if err != nil {
+		return err
+	}
+	out := struct {
+		Revisions []revisionLine `json:"revisions"`
+		Next      *int64         `json:"next"`
+	}{Revisions: []revisionLine{}}
+	for i, v := range list {
+		if i == int(limit) {
+			out.Next = &out.Revisions[i-1].Revision
+			break
+		}
+		out.Revisions = append(out.Revisions, a.revisionLine(v))
+	}
+	private(w)
+	return writeJSON(w, http.StatusOK, out)
+}
+
+func (a *api) revisionLine(v registry.RevisionInfo) revisionLine {
+	state, outcome := apiState(v.State)
+	return revisionLine{
+		ID: v.ID, Revision: v.Number, State: state, Outcome: outcome, Created: stamp(v.Created), Modified: stamp(v.Modified),
+		Started: optional(v.Started), Finished: optional(v.Finished), Stats: v.Stats, Links: &selfLinks{a.PublicURL + "/source/" + v.ID},
+	}
+}
+
+// delete takes a dataset away.
+func (a *api) delete(w http.ResponseWriter, r *http.Request) error {
+	dataset, _ := datasetOf(r)
+	if err := a.Service.Delete(r.Context(), auth.FromRequest(r), dataset); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// plan gives the pipelines of a revision as [[id, details], …].
+func (a *api) plan(w http.ResponseWriter, r *http.Request) error {
+	dataset, which := datasetOf(r)
+	pipelines, err := a.Service.Plan(r.Context(), auth.FromRequest(r), dataset, which)
+	if err != nil {
+		return err
+	}
+	private(w)
+	return writeJSON(w, http.StatusOK, pipelines)
+}
+
+// pipelineLog gives the lines of a log as text.
+func (a *api) pipelineLog(w http.ResponseWriter, r *http.Request) error {
+	dataset, which := datasetOf(r)
+	lines, err := a.Service.PipelineLog(r.Context(), auth.FromRequest(r), dataset, which, r.PathValue("pipeline"))
+	if err != nil {
+		return err
+	}
+	private(w)
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	for _, line := range lines {
+		if _, err := io.WriteString(w, strings.ReplaceAll(line, "\n", " ")+"\n"); err != nil {
+			return nil // the reader has gone
+		}
+	}
+	return nil
+}
+
+// changes are a list of differences and how many it lacks.
+type changes struct {
+	Changes []jsondiff.Change `json:"changes"`
+	LeftOut int               `json:"left_out"`
+}
+
+func (a *api) diff(w http.ResponseWriter, r *http.Request) error {
+	dataset, which := datasetOf(r)
+	d, err := a.Service.Diff(r.Context(), auth.FromRequest(r), dataset, which, r.PathValue("other"))
+	if err != nil {
+		return err
+	}
+	private(w)
+	return writeJSON(w, http.StatusOK, map[string]any{
+		"from": d.From, "to": d.To,
+		"spec": changes{d.Spec, d.SpecLeft}, "schema": changes{d.Schema, d.SchemaLeft}, "stats": changes{d.Stats, d.StatsLeft},
+	})
+}

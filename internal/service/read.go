@@ -1,0 +1,244 @@
+package service
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/datahq/specstore/internal/auth"
+	"github.com/datahq/specstore/internal/errs"
+	"github.com/datahq/specstore/internal/flowspec"
+	"github.com/datahq/specstore/internal/jsondiff"
+	"github.com/datahq/specstore/internal/pkgstore"
+	"github.com/datahq/specstore/internal/plan"
+	"github.com/datahq/specstore/internal/registry"
+)
+
+// Status gives a revision to whoever may see it: one of a private dataset is not
+// there for anybody but its owner.
+func (s *Service) Status(ctx context.Context, token, datasetID, which string) (*registry.Revision, error) {
+	r, err := s.Registry.Revision(ctx, datasetID, which)
+	switch {
+	case errs.Is(err, errs.NotFound):
+	case err != nil:
+		return nil, err
+	case s.mayRead(ctx, token, r):
+		return r, nil
+	case s.Redact:
+		return redacted(r), nil
+	}
+	return nil, s.hidden(ctx, token, noRevision(datasetID, which))
+}
+
+func noRevision(datasetID, which string) error {
+	return errs.New(errs.NotFound, "service.Status", "no revision %q of dataset %q", which, datasetID)
+}
+
+// hidden is the answer for what is not there and for what is not shown, which
+// nobody can tell apart. While a token cannot be judged, that is said of both, so
+// that an owner does not take a private dataset for one that is gone.
+func (s *Service) hidden(ctx context.Context, token string, notFound error) error {
+	if token == "" {
+		return notFound
+	}
+	if _, err := s.Verifier.Verify(ctx, token); errs.Is(err, errs.Unavailable) {
+		return err
+	}
+	return notFound
+}
+
+func (s *Service) mayRead(ctx context.Context, token string, r *registry.Revision) bool {
+	if r.Findability != flowspec.Private {
+		return true
+	}
+	if token == "" {
+		return false
+	}
+	caller, err := s.Verifier.Verify(ctx, token)
+	return err == nil && caller.Allows(auth.Read, r.OwnerID)
+}
+
+// redacted keeps states, titles and times.
+func redacted(r *registry.Revision) *registry.Revision {
+	out := *r
+	out.Redacted = true
+	out.Spec, out.Errors, out.Logs, out.Stats, out.DescriptorKey = nil, nil, nil, nil, ""
+	out.Pipelines = make([]registry.Pipeline, len(r.Pipelines))
+	for i, p := range r.Pipelines {
+		out.Pipelines[i] = registry.Pipeline{ID: p.ID, Title: p.Title, State: p.State, Started: p.Started, Finished: p.Finished}
+	}
+	return &out
+}
+
+// PackageFile finds the object behind a public key of the package store, for
+// whoever may see it. What lies under a revision is shown with that revision, and
+// its descriptor is the one that the registry names; files, which revisions share,
+// are shown with the latest.
+func (s *Service) PackageFile(ctx context.Context, token, key string) (object string, err error) {
+	datasetID, which, descriptor, err := pkgstore.Parse(key)
+	if err != nil {
+		return "", err
+	}
+	if descriptor && which == "latest" {
+		which = "successful"
+	}
+	notFound := errs.New(errs.NotFound, "service.PackageFile", "there is no object %q", key)
+	r, err := s.Registry.Revision(ctx, datasetID, which)
+	if errs.Is(err, errs.NotFound) || errs.Is(err, errs.Invalid) || err == nil && !s.mayRead(ctx, token, r) {
+		return "", s.hidden(ctx, token, notFound)
+	}
+	if err != nil {
+		return "", err
+	}
+	if !descriptor {
+		return key, nil
+	}
+	if r.DescriptorKey == "" || r.State != registry.Succeeded {
+		return "", notFound
+	}
+	return r.DescriptorKey, nil
+}
+
+// Datasets lists an owner's datasets by name, at most limit of those after a name;
+// empty is from the start. Strangers find those that are published. An owner that is
+// not there has none.
+func (s *Service) Datasets(ctx context.Context, token, ownerID, after string, limit int) ([]registry.Dataset, error) {
+	page := registry.DatasetPage{OwnerID: ownerID, Listed: true, Limit: limit}
+	if after != "" {
+		page.After = ownerID + "/" + after
+	}
+	if token != "" {
+		caller, err := s.Verifier.Verify(ctx, token)
+		if errs.Is(err, errs.Unavailable) {
+			return nil, err // else an owner takes what is private for gone
+		}
+		page.Listed = err != nil || !caller.Allows(auth.Read, ownerID)
+	}
+	return s.Registry.Datasets(ctx, page)
+}
+
+// Revisions lists the revisions of a dataset, newest first, at most limit of those
+// below a number; 0 is any. Who may not read the dataset is told that it is not there.
+func (s *Service) Revisions(ctx context.Context, token, datasetID string, before int64, limit int) ([]registry.RevisionInfo, error) {
+	latest, err := s.Status(ctx, token, datasetID, "latest")
+	if err != nil {
+		return nil, err
+	}
+	list, err := s.Registry.Revisions(ctx, latest.DatasetID, before, limit)
+	if latest.Redacted {
+		for i := range list {
+			list[i].Stats = nil
+		}
+	}
+	return list, err
+}
+
+// whole gives a revision to whoever may see all of it.
+func (s *Service) whole(ctx context.Context, token, datasetID, which string) (*registry.Revision, error) {
+	r, err := s.Status(ctx, token, datasetID, which)
+	if err == nil && r.Redacted {
+		return nil, s.hidden(ctx, token, noRevision(datasetID, which))
+	}
+	return r, err
+}
+
+// Plan plans a revision again, as the embedded engine runs it. A spec that the original
+// took and this service does not is Invalid.
+func (s *Service) Plan(ctx context.Context, token, datasetID, which string) ([]plan.Pipeline, error) {
+	r, err := s.whole(ctx, token, datasetID, which)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := flowspec.ParseJSON(r.Spec)
+	if err != nil {
+		return nil, err
+	}
+	spec, problems := flowspec.Check(raw)
+	if len(problems) > 0 {
+		return nil, invalid(problems)
+	}
+	return planRevision(spec, r.Number, r.Created, r.DatasetCreated)
+}
+
+// PipelineLog gives the log of a revision's pipeline, named by the last part of its ID; the
+// package's by the name of the dataset. It is at most the last 100 lines.
+func (s *Service) PipelineLog(ctx context.Context, token, datasetID, which, name string) ([]string, error) {
+	r, err := s.whole(ctx, token, datasetID, which)
+	if err != nil {
+		return nil, err
+	}
+	id := r.ID + "/" + name
+	_, dataset, _ := strings.Cut(r.DatasetID, "/")
+	for _, p := range r.Pipelines {
+		if p.ID == id || p.ID == r.ID && name == dataset {
+			return p.Log, nil
+		}
+	}
+	return nil, errs.New(errs.NotFound, "service.PipelineLog", "%s has no pipeline %q", r.ID, name)
+}
+
+// maxChanges bounds each list of a [Diff].
+const maxChanges = 1000
+
+// Diff is what differs between two revisions of a dataset.
+type Diff struct {
+	From, To string // IDs
+	// Spec is the differences of the whole spec; Schema those of the tables' schemas
+	// alone, each under its resource's name; Stats those of the package's stats. Left is
+	// how many were left out of each list, which have at most 1000.
+	Spec, Schema, Stats             []jsondiff.Change
+	SpecLeft, SchemaLeft, StatsLeft int
+}
+
+// Diff compares two revisions of a dataset.
+func (s *Service) Diff(ctx context.Context, token, datasetID, from, to string) (*Diff, error) {
+	a, err := s.whole(ctx, token, datasetID, from)
+	if err != nil {
+		return nil, err
+	}
+	b, err := s.whole(ctx, token, datasetID, to)
+	if err != nil {
+		return nil, err
+	}
+	d := &Diff{From: a.ID, To: b.ID}
+	before, after := value(a.Spec), value(b.Spec)
+	d.Spec, d.SpecLeft = jsondiff.Compare(before, after, maxChanges)
+	d.Schema, d.SchemaLeft = jsondiff.Compare(schemas(before), schemas(after), maxChanges)
+	d.Stats, d.StatsLeft = jsondiff.Compare(value(a.Stats), value(b.Stats), maxChanges)
+	return d, nil
+}
+
+// value reads JSON with its numbers as they are written; of nothing it is nil.
+func value(raw json.RawMessage) (v any) {
+	d := json.NewDecoder(strings.NewReader(string(raw)))
+	d.UseNumber()
+	_ = d.Decode(&v) // the registry keeps JSON alone
+	return v
+}
+
+// schemas finds the Table Schemas in a spec, by the names of their resources; of one
+// without a name by its place.
+func schemas(spec any) map[string]any {
+	found := map[string]any{}
+	member := func(v any, name string) any {
+		m, _ := v.(map[string]any)
+		return m[name]
+	}
+	inputs, _ := member(spec, "inputs").([]any)
+	for _, input := range inputs {
+		resources, _ := member(member(member(input, "parameters"), "descriptor"), "resources").([]any)
+		for i, resource := range resources {
+			schema := member(resource, "schema")
+			if schema == nil {
+				continue
+			}
+			name, _ := member(resource, "name").(string)
+			if name == "" {
+				name = fmt.Sprint(i)
+			}
+			found[name] = schema
+		}
+	}
+	return found
+}
