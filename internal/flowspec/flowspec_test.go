@@ -325,3 +325,37 @@ func FuzzCheck(f *testing.F) {
 		}
 	})
 }
+
+// FuzzParseSchedule: what passes is a minute or more and says the same when it is
+// written anew; what does not is refused with a text.
+func FuzzParseSchedule(f *testing.F) {
+	for _, seed := range []string{"every 1d", " every  2w ", "every 59s", "every +1d", "every ١d", "every 9999999999w", "every 1 0d", "every\t1d", "Every 1d", "every 1d\n"} {
+		f.Add(seed, "")
+	}
+	f.Add("*/5 0 1-3 * 0,7", "UTC")
+	f.Add("0 6 * * 1", "Europe/London")
+	f.Fuzz(func(t *testing.T, text, zone string) {
+		s, err := flowspec.ParseSchedule(text)
+		if err == nil {
+			again, err := flowspec.ParseSchedule(fmt.Sprintf("every %ds", s.Every/time.Second))
+			if s.Every < time.Minute || s.Cron != "" || err != nil || again != s {
+				t.Errorf("%q: %+v, and again %+v, %v", text, s, again, err)
+			}
+			if strings.ContainsAny(text, "+-_.") || strings.ContainsFunc(text, func(r rune) bool { return r > 127 }) {
+				t.Errorf("%q passed", text)
+			}
+		} else if errs.Detail(err) == "" || !errs.Is(err, errs.Invalid) {
+			t.Errorf("%q: %v", text, err)
+		}
+		c, err := flowspec.ParseSchedule(map[string]any{"cron": text, "timezone": zone})
+		if err != nil {
+			if !errs.Is(err, errs.Invalid) {
+				t.Errorf("%q, %q: %v", text, zone, err)
+			}
+			return
+		}
+		if again, err := flowspec.ParseSchedule(map[string]any{"cron": c.Cron, "timezone": c.Timezone}); err != nil || again != c {
+			t.Errorf("%q: %+v, and again %+v, %v", text, c, again, err)
+		}
+	})
+}

@@ -50,7 +50,7 @@ type Fixture struct {
 }
 
 // New makes a service. Its queue has two workers once it is started.
-func New(t *testing.T, o Options) *Fixture {
+func New(t testing.TB, o Options) *Fixture {
 	t.Helper()
 	ctx, dir := t.Context(), t.TempDir()
 	if o.Database == "" {
