@@ -12,7 +12,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/datahq/specstore/internal/dpp"
 	"github.com/datahq/specstore/internal/errs"
+	"github.com/datahq/specstore/internal/plan"
+	"github.com/datahq/specstore/internal/registry"
 	"github.com/spf13/cobra"
 )
 
@@ -27,6 +30,9 @@ type config struct {
 	workers     int
 	logFormat   string
 	redact      bool
+	runner      registry.Runner
+	dpp         *dpp.Client   // nil where there is no such service
+	plans       plan.Settings // for it
 	// legacyZone is that of the times in a database of the original; nil is the machine's.
 	legacyZone *time.Location
 }
@@ -94,12 +100,43 @@ func serverConfig(env *Env, cmd *cobra.Command) (*config, error) {
 			return nil, wrong("SPECSTORE_LEGACY_TZ", "%q is not a time zone such as Europe/London", zone)
 		}
 	}
-	for _, name := range []string{"DPP_URL", "SPECSTORE_RUNNER"} {
-		if env.Getenv(name) != "" {
-			return nil, wrong(name, "running flows elsewhere is not supported in this version")
-		}
+	if err := c.chooseRunner(env, wrong); err != nil {
+		return nil, err
 	}
 	return c, nil
+}
+
+// chooseRunner says who runs what is uploaded, and checks what that needs.
+func (c *config) chooseRunner(env *Env, wrong func(name, format string, args ...any) error) error {
+	dppURL := env.Getenv("DPP_URL")
+	c.runner = registry.Runner(env.Getenv("SPECSTORE_RUNNER"))
+	switch c.runner {
+	case "":
+		c.runner = registry.Embedded
+		if dppURL != "" {
+			c.runner = registry.DPP
+		}
+	case registry.Embedded, registry.External, registry.DPP:
+	default:
+		return wrong("SPECSTORE_RUNNER", "%q is none of embedded, external and dpp", c.runner)
+	}
+	if dppURL == "" && c.runner == registry.DPP {
+		return wrong("DPP_URL", "the address of the pipelines service is needed by the runner dpp")
+	}
+	if dppURL == "" {
+		return nil
+	}
+	var err error
+	if c.dpp, err = dpp.New(dppURL); err != nil {
+		return wrong("DPP_URL", "%s", errs.Detail(err))
+	}
+	if c.publicURL == "" {
+		return wrong("SPECSTORE_PUBLIC_URL", "with DPP_URL the pipelines service must know where to send its updates")
+	}
+	if c.plans = planSettings(env); env.Getenv("PKGSTORE_BUCKET") == "" && env.Getenv("PLANNER_LOCAL") == "" {
+		return wrong("PKGSTORE_BUCKET", "with DPP_URL a bucket for the pipelines' outputs is needed, or PLANNER_LOCAL")
+	}
+	return nil
 }
 
 // embeddedDatabase reports whether the database is a file of this machine.

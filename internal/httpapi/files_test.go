@@ -150,7 +150,7 @@ func TestPackageFiles(t *testing.T) {
 	}
 	s.do("GET", csv, "", `If-Match: "x"`).checkError(t, "another one", http.StatusPreconditionFailed, "precondition")
 	// A pipeline's own descriptor may be written anew by another attempt.
-	if a := s.get(local(st.Pipelines[flow+"/t_csv"].Stats.DPP.URL), ""); a.status != http.StatusOK || a.header.Get("ETag") != "" {
+	if a := s.get(local(st.Pipelines[flow+"/t_csv"].descriptor(t)), ""); a.status != http.StatusOK || a.header.Get("ETag") != "" {
 		t.Errorf("%d %v", a.status, a.header)
 	}
 	for _, path := range []string{
@@ -162,7 +162,7 @@ func TestPackageFiles(t *testing.T) {
 
 	// What becomes private is so at once, with all that was published before.
 	s.upload(spec("me", "a", "private", somewhere), token)
-	for _, path := range []string{csv, local(st.Links.Package), "/pkgstore/me/a/latest/datapackage.json", local(st.Pipelines[flow+"/t_csv"].Stats.DPP.URL)} {
+	for _, path := range []string{csv, local(st.Links.Package), "/pkgstore/me/a/latest/datapackage.json", local(st.Pipelines[flow+"/t_csv"].descriptor(t))} {
 		s.do("GET", path, "", "If-None-Match: "+tag).checkError(t, "a stranger, "+path, http.StatusNotFound, "there is no object")
 		if a := s.get(path, token); a.status != http.StatusOK {
 			t.Errorf("the owner, %s: %d %s", path, a.status, a.body)

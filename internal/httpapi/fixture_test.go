@@ -21,6 +21,7 @@ import (
 	"github.com/datahq/specstore/internal/registry"
 	"github.com/datahq/specstore/internal/service"
 	"github.com/datahq/specstore/internal/service/servicetest"
+	"github.com/datahq/specstore/internal/sqldb"
 	"github.com/datahq/specstore/internal/testkit"
 )
 
@@ -40,6 +41,7 @@ type server struct {
 	issuer *auth.Issuer
 	store  *registry.Store
 	svc    *service.Service
+	db     *sqldb.DB
 	stop   func() // as when the server stops
 }
 
@@ -52,7 +54,7 @@ func start(t *testing.T, o options) *server {
 		parts.Keys = testkit.Must(auth.NewRemoteKeys(o.authServer, nil))(t)
 	}
 	f := servicetest.New(t, parts)
-	s := &server{T: t, http: h, store: f.Registry, svc: f.Service, issuer: f.Issuer}
+	s := &server{T: t, http: h, store: f.Registry, svc: f.Service, db: f.DB, issuer: f.Issuer}
 	handed := f.Issuer
 	if o.authServer != "" {
 		handed = nil
@@ -73,6 +75,13 @@ func start(t *testing.T, o options) *server {
 	t.Cleanup(h.Close)
 	t.Cleanup(s.stop)
 	return s
+}
+
+// listen serves another address, for the time of the test.
+func (s *server) listen(h http.HandlerFunc) (url string) {
+	other := httptest.NewServer(h)
+	s.Cleanup(other.Close)
+	return other.URL
 }
 
 // token signs a token of an owner for a service; a user token for none.
@@ -231,15 +240,29 @@ type status struct {
 	Outcome   *string
 	Attempt   int
 	ErrorLog  []string `json:"error_log"`
-	Pipelines map[string]struct {
-		Title, Status string
-		Stats         struct {
-			DPP struct {
-				URL string `json:"out-datapackage-url"`
-			} `json:".dpp"`
-		}
+	Logs      []string
+	Pipelines map[string]pipelineStatus
+	Links     struct{ Self, Events, Package string }
+}
+
+type pipelineStatus struct {
+	Title, Status string
+	ErrorLog      []string `json:"error_log"`
+	Stats         json.RawMessage
+}
+
+// descriptor is the address of the pipeline's own descriptor.
+func (p pipelineStatus) descriptor(t testing.TB) string {
+	t.Helper()
+	var stats struct {
+		DPP struct {
+			URL string `json:"out-datapackage-url"`
+		} `json:".dpp"`
 	}
-	Links struct{ Self, Events, Package string }
+	if err := json.Unmarshal(p.Stats, &stats); err != nil || stats.DPP.URL == "" {
+		t.Fatalf("stats %s: %v", p.Stats, err)
+	}
+	return stats.DPP.URL
 }
 
 func (s *server) status(flow, token string) status {

@@ -33,6 +33,15 @@ func (s *server) create(owner, dataset, findability string, runner registry.Runn
 	}))(s)
 }
 
+// createPlanned makes a public revision of the runner external with pipelines of its own.
+func (s *server) createPlanned(owner, dataset string, planned []registry.PlannedPipeline) (flow string) {
+	s.Helper()
+	return testkit.Must(s.store.CreateRevision(s.Context(), registry.New{
+		OwnerID: owner, Dataset: dataset, Findability: "published", Spec: json.RawMessage(spec(owner, dataset, "published", somewhere)), Runner: registry.External, MaxDatasets: -1,
+		Plan: func(int64, time.Time, bool) ([]registry.PlannedPipeline, error) { return planned, nil },
+	}))(s).ID
+}
+
 // TestStatus: the whole answer from the moment of the upload, and each revision with
 // its own spec.
 func TestStatus(t *testing.T) {

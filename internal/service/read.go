@@ -143,7 +143,7 @@ func (s *Service) whole(ctx context.Context, token, datasetID, which string) (*r
 	return r, err
 }
 
-// Plan plans a revision again, as the embedded engine runs it. A spec that the original
+// Plan plans a revision again, as its runner runs it. A spec that the original
 // took and this service does not is Invalid.
 func (s *Service) Plan(ctx context.Context, token, datasetID, which string) ([]plan.Pipeline, error) {
 	r, err := s.whole(ctx, token, datasetID, which)
@@ -158,7 +158,7 @@ func (s *Service) Plan(ctx context.Context, token, datasetID, which string) ([]p
 	if len(problems) > 0 {
 		return nil, invalid(problems)
 	}
-	return planRevision(spec, r.Number, r.Created, r.DatasetCreated)
+	return s.plan(r.Runner, spec, r.Number, r.Created, r.DatasetCreated)
 }
 
 // PipelineLog gives the log of a revision's pipeline, named by the last part of its ID; the

@@ -123,7 +123,7 @@ func (s *Service) run(ctx context.Context, c *registry.Claim) (*engine.Outcome, 
 	if err != nil {
 		return nil, err
 	}
-	pipelines, err := planRevision(spec, c.Number, c.Created, c.DatasetCreated)
+	pipelines, err := s.plan(registry.Embedded, spec, c.Number, c.Created, c.DatasetCreated)
 	if err != nil {
 		return nil, err
 	}

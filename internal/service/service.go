@@ -12,12 +12,14 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"strings"
 	"time"
 
 	"github.com/datahq/specstore/internal/auth"
+	"github.com/datahq/specstore/internal/datapackage"
 	"github.com/datahq/specstore/internal/errs"
 	"github.com/datahq/specstore/internal/fetch"
 	"github.com/datahq/specstore/internal/flowspec"
@@ -35,8 +37,20 @@ type Enqueuer interface {
 	Wake(ctx context.Context)
 }
 
+// Pipelines is a datapackage-pipelines service, which runs flows elsewhere.
+type Pipelines interface {
+	Probe(ctx context.Context) error   // Unavailable where it is not there
+	Refresh(ctx context.Context) error // tells it to look for new flows now
+}
+
 // Parts are what a service is made of.
 type Parts struct {
+	// Runner is who runs the flows of what is uploaded from now on; empty is the
+	// embedded engine.
+	Runner registry.Runner
+	DPP    Pipelines // for the runner of that name
+	// Plans are the settings of plans for the runner DPP. SignTime is when each is made.
+	Plans    plan.Settings
 	Registry *registry.Store
 	Verifier *auth.Verifier
 	Raw      *rawstore.Store
@@ -60,7 +74,12 @@ type Parts struct {
 type Service struct{ Parts }
 
 // New makes a service.
-func New(p Parts) *Service { return &Service{p} }
+func New(p Parts) *Service {
+	if p.Runner == "" {
+		p.Runner = registry.Embedded
+	}
+	return &Service{p}
+}
 
 // Texts of refusals that clients know.
 const (
@@ -97,11 +116,19 @@ func (s *Service) Upload(ctx context.Context, token string, body []byte, idempot
 	// The limit of datasets is looked at before the spec is judged, so a spec that
 	// is wrong is refused from inside the transaction that counts.
 	spec, refusal := s.check(raw)
+	if refusal == nil && s.Runner == registry.DPP {
+		// Nothing that nobody can run is stored; the limit comes first all the same.
+		if refusal = forDPP(spec); refusal == nil {
+			refusal = s.DPP.Probe(ctx)
+		}
+	}
 	now := s.Now()
 	n := registry.New{
-		OwnerID: ownerID, Dataset: metaText(raw, "dataset"), Spec: body, Runner: registry.Embedded, PlannerVersion: plan.Version,
+		OwnerID: ownerID, Dataset: metaText(raw, "dataset"), Spec: body, Runner: s.Runner, PlannerVersion: plan.Version,
 		CreatedAt: now, MaxDatasets: caller.MaxDatasets, IdempotencyKey: idempotencyKey, IdempotencyHash: digest(body),
-		Enqueue: s.Jobs.Enqueue,
+	}
+	if s.Runner == registry.Embedded {
+		n.Enqueue = s.Jobs.Enqueue
 	}
 	if spec != nil {
 		n.Findability, n.Owner = spec.Findability, spec.Owner
@@ -118,13 +145,18 @@ func (s *Service) Upload(ctx context.Context, token string, body []byte, idempot
 		if refusal != nil {
 			return nil, refusal
 		}
-		pipelines, err := planRevision(spec, revision, now, created)
+		pipelines, err := s.plan(s.Runner, spec, revision, now, created)
 		if err != nil {
 			return nil, err
 		}
 		planned := make([]registry.PlannedPipeline, len(pipelines))
 		for i, p := range pipelines {
 			planned[i] = registry.PlannedPipeline{ID: p.ID, Title: p.Details.Title}
+			if s.Runner == registry.DPP {
+				if planned[i].Details, err = json.Marshal(p.Details); err != nil {
+					return nil, err
+				}
+			}
 			for _, d := range p.Details.Dependencies {
 				planned[i].Dependencies = append(planned[i].Dependencies, d.Pipeline)
 			}
@@ -135,8 +167,49 @@ func (s *Service) Upload(ctx context.Context, token string, body []byte, idempot
 	if err != nil {
 		return nil, err
 	}
-	s.Jobs.Wake(ctx)
+	switch s.Runner {
+	case registry.Embedded:
+		s.Jobs.Wake(ctx)
+	case registry.DPP:
+		s.refresh(ctx, r.ID)
+	case registry.External: // nobody is told
+	}
 	return r, nil
+}
+
+// refreshWithin is how long an upload waits for the pipelines service to hear of it.
+const refreshWithin = time.Second
+
+// refresh lets the pipelines service know. The upload is accepted whatever comes of it:
+// the service looks for itself from time to time.
+func (s *Service) refresh(ctx context.Context, flowID string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), refreshWithin)
+	defer cancel()
+	if err := s.DPP.Refresh(ctx); err != nil {
+		s.Log.WarnContext(ctx, "the pipelines service was not told of a flow", "flow", flowID, "error", err)
+	}
+}
+
+// forDPP refuses names that a datapackage-pipelines service does not run: in it they are
+// parts of paths and of addresses.
+func forDPP(spec *flowspec.Spec) error {
+	var problems []flowspec.Problem
+	check := func(pointer, name string) {
+		if strings.ContainsFunc(name, func(r rune) bool {
+			return r != '.' && r != '_' && r != '-' && (r < '0' || r > '9') && (r < 'a' || r > 'z')
+		}) {
+			problems = append(problems, flowspec.Problem{Pointer: pointer, Message: fmt.Sprintf("%q: the pipelines service takes ASCII letters in lower case, digits and ._- only", name)})
+		}
+	}
+	check("/meta/ownerid", spec.OwnerID)
+	check("/meta/dataset", spec.Dataset)
+	for i, r := range spec.Resources {
+		check(datapackage.Pointer("inputs", 0, "parameters", "descriptor", "resources", i, "name"), r.Name)
+	}
+	if len(problems) > 0 {
+		return invalid(problems)
+	}
+	return nil
 }
 
 func metaText(raw map[string]any, key string) string {
@@ -173,12 +246,16 @@ func invalid(problems []flowspec.Problem) error {
 	return errs.New(errs.Invalid, "service.check", "%s", strings.Join(lines, "\n"))
 }
 
-// planRevision plans a revision for the embedded engine. It gives the same plan
-// whenever it is asked.
-func planRevision(spec *flowspec.Spec, revision int64, accepted, created time.Time) ([]plan.Pipeline, error) {
+// plan plans a revision for a runner. It gives the same plan whenever it is asked, but
+// for signatures of addresses, which know the time.
+func (s *Service) plan(runner registry.Runner, spec *flowspec.Spec, revision int64, accepted, created time.Time) ([]plan.Pipeline, error) {
+	settings := plan.Settings{Local: true}
+	if runner == registry.DPP {
+		settings = s.Plans
+		settings.SignTime = s.Now()
+	}
 	return plan.Plan(plan.Input{
-		Spec: spec, Revision: text(revision), UpdateTime: stamp(accepted), CreateTime: stamp(created),
-		Settings: plan.Settings{Local: true},
+		Spec: spec, Revision: text(revision), UpdateTime: stamp(accepted), CreateTime: stamp(created), Settings: settings,
 	})
 }
 

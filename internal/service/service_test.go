@@ -375,7 +375,7 @@ func TestSilentRegistry(t *testing.T) {
 			})
 		}()
 		time.AfterFunc(7500*time.Millisecond, func() { close(release) })
-		f.stops(done, 20*time.Second)
+		f.stops(done, time.Minute)
 		if err := <-held; err != nil {
 			t.Fatal(err)
 		}

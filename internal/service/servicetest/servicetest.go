@@ -16,6 +16,7 @@ import (
 	"github.com/datahq/specstore/internal/jobs"
 	"github.com/datahq/specstore/internal/objstore"
 	"github.com/datahq/specstore/internal/pkgstore"
+	"github.com/datahq/specstore/internal/plan"
 	"github.com/datahq/specstore/internal/rawstore"
 	"github.com/datahq/specstore/internal/registry"
 	"github.com/datahq/specstore/internal/service"
@@ -38,6 +39,8 @@ type Options struct {
 	PublicURL string    // the base of the addresses that are handed out
 	Keys      auth.Keys // of another server's tokens; nil is the issuer's
 	Redact    bool
+	Runner    registry.Runner
+	DPP       service.Pipelines // for the runner of that name
 	Fetch     fetch.Config
 }
 
@@ -77,6 +80,7 @@ func New(t testing.TB, o Options) *Fixture {
 		Raw:      rawstore.New(objects("rawstore"), secret, time.Now),
 		Packages: pkgstore.New(objects("pkgstore"), o.PublicURL+"/pkgstore"),
 		Fetch:    testkit.Must(fetch.New(o.Fetch))(t), Jobs: f.Queue, RawBases: []string{o.PublicURL + "/rawstore/o"},
+		Runner: o.Runner, DPP: o.DPP, Plans: plan.Settings{Local: true},
 		Redact: o.Redact, Temp: t.TempDir(), Holder: "test", Secret: secret, Now: time.Now, Log: log,
 	})
 	return f
