@@ -1,6 +1,6 @@
 .PHONY: help run test check bench install fmt
 GO ?= go
-TOOL = $(GO) tool -modfile=tools/go.mod
+LINT = $(GO) tool -modfile=tools/golangci/go.mod golangci-lint
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS = -s -w -X github.com/datahq/specstore/internal/cli.Version=$(VERSION)
 
@@ -17,10 +17,8 @@ run: bin/specstore ## Serve on SQLite in an empty .specstore, push an example, k
 test: ## Run every test
 	$(GO) test ./...
 
-check: ## Run what CI checks beside the tests: format, vet, staticcheck, layers
-	@test -z "$$($(TOOL) gofumpt -l cmd internal client)" || { $(TOOL) gofumpt -l cmd internal client; echo "run make fmt"; exit 1; }
-	$(GO) vet ./...
-	$(TOOL) staticcheck ./...
+check: ## Run what CI checks beside the tests: format and linters (.golangci.yaml), layers
+	$(LINT) run ./...
 	$(GO) test -count=1 ./internal/layers
 
 bench: ## Run the benchmarks
@@ -30,4 +28,4 @@ install: ## Install the command into the Go bin folder
 	CGO_ENABLED=0 $(GO) install -ldflags '$(LDFLAGS)' ./cmd/specstore
 
 fmt: ## Format the code
-	$(TOOL) gofumpt -w cmd internal client
+	$(LINT) fmt

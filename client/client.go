@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -154,9 +155,7 @@ func (c *Client) request(ctx context.Context, r call) (*http.Request, error) {
 	if c.token != "" {
 		request.Header.Set("Auth-Token", c.token)
 	}
-	for name, values := range r.header {
-		request.Header[name] = values
-	}
+	maps.Copy(request.Header, r.header)
 	return request, nil
 }
 

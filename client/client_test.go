@@ -181,11 +181,11 @@ func TestUpload(t *testing.T) {
 func TestRepeats(t *testing.T) {
 	t.Parallel()
 	type do = func(context.Context, *Client) error
-	status := do(func(ctx context.Context, c *Client) error { _, err := c.Status(ctx, "me/id", "1"); return err })
-	once := do(func(ctx context.Context, c *Client) error { _, err := c.Upload(ctx, "{}", ""); return err })
-	keyed := do(func(ctx context.Context, c *Client) error { _, err := c.Upload(ctx, "{}", "k"); return err })
-	raw := do(func(ctx context.Context, c *Client) error { _, err := c.AuthorizeRaw(ctx, "me", nil); return err })
-	cancel := do(func(ctx context.Context, c *Client) error { return c.Cancel(ctx, "me/id", "1") })
+	status := func(ctx context.Context, c *Client) error { _, err := c.Status(ctx, "me/id", "1"); return err }
+	once := func(ctx context.Context, c *Client) error { _, err := c.Upload(ctx, "{}", ""); return err }
+	keyed := func(ctx context.Context, c *Client) error { _, err := c.Upload(ctx, "{}", "k"); return err }
+	raw := func(ctx context.Context, c *Client) error { _, err := c.AuthorizeRaw(ctx, "me", nil); return err }
+	cancel := func(ctx context.Context, c *Client) error { return c.Cancel(ctx, "me/id", "1") }
 	for _, test := range []struct {
 		name   string
 		do     do

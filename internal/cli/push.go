@@ -49,7 +49,7 @@ did not answer or refused.`,
 			if err != nil {
 				return exit(exitUsage, err)
 			}
-			cl, _, err := conn.connect(cmd.Context(), env, cmd)
+			cl, err := conn.connect(cmd.Context(), env, cmd)
 			if err != nil {
 				return err
 			}

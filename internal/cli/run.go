@@ -82,7 +82,7 @@ func runFlow(ctx context.Context, env *Env, path, out string, asJSON, quiet bool
 	if err != nil {
 		return exit(exitUsage, err)
 	}
-	defer dir.cancel()
+	defer func() { _ = dir.cancel() }() // what is finished stays
 	temp, err := dir.temp()
 	if err != nil {
 		return err

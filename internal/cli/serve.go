@@ -112,7 +112,9 @@ func serve(ctx context.Context, env *Env, c *config) (err error) {
 	if err := server.Shutdown(drain); err != nil {
 		server.Close()
 	}
-	<-failed
+	if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
 	return nil
 }
 

@@ -25,12 +25,12 @@ func (c *connection) flags(cmd *cobra.Command) {
 
 // connect makes a client. Without a server that was named it is the one of the data
 // folder, where that runs, for which the command signs a token itself.
-func (c *connection) connect(ctx context.Context, env *Env, cmd *cobra.Command) (cl *client.Client, own bool, err error) {
+func (c *connection) connect(ctx context.Context, env *Env, cmd *cobra.Command) (*client.Client, error) {
 	server := variable(env, cmd, "server", "SPECSTORE_SERVER", "")
 	token := variable(env, cmd, "token", "SPECSTORE_TOKEN", "")
 	conf, err := serverConfig(env, cmd)
 	if err != nil {
-		return nil, false, exit(exitUsage, err)
+		return nil, exit(exitUsage, err)
 	}
 	info, running := readServerInfo(conf.data)
 	if running && (server == "" || server == info.URL) {
@@ -38,16 +38,15 @@ func (c *connection) connect(ctx context.Context, env *Env, cmd *cobra.Command) 
 		if token == "" && conf.authServer == "" {
 			token, err = signToken(ctx, env, conf, ownClaims())
 			if err != nil {
-				return nil, false, err
+				return nil, err
 			}
-			own = true
 		}
 	}
-	cl, err = client.New(client.Config{Server: server, Token: token})
+	cl, err := client.New(client.Config{Server: server, Token: token})
 	if err != nil {
-		return nil, false, exit(exitUsage, err)
+		return nil, exit(exitUsage, err)
 	}
-	return cl, own, nil
+	return cl, nil
 }
 
 // serverError gives a failure of a request its exit code.
@@ -80,7 +79,7 @@ knows no such revision.`,
 			if len(parts) != 3 {
 				return exit(exitUsage, errs.New(errs.Invalid, "cli.status", "%q is not OWNER/DATASET or OWNER/DATASET/REVISION", args[0]))
 			}
-			cl, _, err := conn.connect(cmd.Context(), env, cmd)
+			cl, err := conn.connect(cmd.Context(), env, cmd)
 			if err != nil {
 				return err
 			}

@@ -45,7 +45,9 @@ func TestProbeAndRefresh(t *testing.T) {
 		"endless":             {answer(200, "application/json", `{"x":"`+strings.Repeat("x", 1<<20)), true, "", "EOF"},
 		"not found":           {answer(404, "text/html", ``), true, "", "404"},
 		"broken":              {answer(500, "text/html", ``), false, "", "500"},
-		"sends elsewhere":     {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://127.0.0.1:1/", 302) }, true, "", "302"},
+		"sends elsewhere": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://127.0.0.1:1/", http.StatusFound)
+		}, true, "", "302"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -115,7 +115,7 @@ func (r *run) publish(ctx context.Context, n *node, files []made) (*Result, erro
 		list = append(list, d)
 	}
 	descriptor["resources"] = list
-	return result, r.seal(ctx, n, n.artifact, descriptor, result, total, rows)
+	return result, r.seal(ctx, n.artifact, descriptor, result, total, rows)
 }
 
 // checkPath refuses what would lie outside a package, wherever that is unpacked.
@@ -135,7 +135,7 @@ func add(sum *int64, n int64) *int64 {
 }
 
 // seal counts and hashes a descriptor, puts it into the sink and fills the result.
-func (r *run) seal(ctx context.Context, n *node, artifact string, descriptor map[string]any, result *Result, total int64, rows *int64) error {
+func (r *run) seal(ctx context.Context, artifact string, descriptor map[string]any, result *Result, total int64, rows *int64) error {
 	datahub, _ := descriptor["datahub"].(map[string]any)
 	if datahub == nil {
 		datahub = map[string]any{}
@@ -219,7 +219,7 @@ func (r *run) join(ctx context.Context, n *node) (*Result, error) {
 	descriptor["resources"], descriptor["views"] = list, views
 	n.logf("joined %d files", len(list))
 	result := &Result{}
-	return result, r.seal(ctx, n, "", descriptor, result, total, rows)
+	return result, r.seal(ctx, "", descriptor, result, total, rows)
 }
 
 func viewName(v any) string {

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 
@@ -471,7 +472,7 @@ func lookup(v any, pointer string) any {
 		case []any:
 			i := -1
 			if allDigits(part) && len(part) < 10 {
-				fmt.Sscan(part, &i)
+				i, _ = strconv.Atoi(part) // it is one
 			}
 			if i < 0 || i >= len(at) {
 				return nil
@@ -552,7 +553,7 @@ func (c *checker) processing(s *Spec) {
 			c.add(fmt.Sprintf("/processing/%d/input", i), "there is no resource %q", p.Input)
 		}
 		// Every entry makes a copy of its input.
-		if known && !(c.spend(r.Descriptor) && c.spend(p.Tabulator)) {
+		if known && (!c.spend(r.Descriptor) || !c.spend(p.Tabulator)) {
 			c.add(fmt.Sprintf("/processing/%d", i), tooManyValues, maxValues)
 			return
 		}

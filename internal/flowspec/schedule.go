@@ -93,7 +93,7 @@ func parseCron(m map[string]any) (Schedule, error) {
 	}
 	fields := strings.Fields(text)
 	if len(fields) != len(cronFields) || len(text) > maxCron {
-		return wrong("Schedule's cron must have five fields: minute, hour, day of the month, month, day of the week")
+		return wrong("Schedule's cron must have five fields: minute, hour, day of the month, month, day of the week") //nolint:dupword // a list
 	}
 	for i, f := range cronFields {
 		for part := range strings.SplitSeq(fields[i], ",") {

@@ -177,9 +177,7 @@ func (t *Text) Read(p []byte) (int, error) {
 			n := copy(p, t.pending)
 			valid, err := t.check(p[:n], len(t.pending) > n || t.err == nil)
 			if err == errUndecided {
-				if err := t.decide(); err != nil {
-					return 0, err
-				}
+				t.decide()
 				continue
 			}
 			if valid > 0 || err != nil {
@@ -267,7 +265,7 @@ func (t *Text) invalid(offset int64) error {
 }
 
 // decide looks ahead from the first byte that is not ASCII.
-func (t *Text) decide() error {
+func (t *Text) decide() {
 	for len(t.pending) < lookAhead && t.err == nil {
 		t.fill(lookAhead - len(t.pending))
 	}
@@ -283,7 +281,7 @@ func (t *Text) decide() error {
 		if t.declared != "" && t.single != nil {
 			t.notes = append(t.notes, fmt.Sprintf("the encoding %s was declared, but the bytes are valid UTF-8 and were read as such", t.declared))
 		}
-		return nil
+		return
 	}
 	t.label = strings.ToLower(t.declared)
 	if t.declared == "" {
@@ -295,7 +293,6 @@ func (t *Text) decide() error {
 		rest = io.MultiReader(rest, t.r)
 	}
 	t.chosen = decoded(rest, t.single, t.label)
-	return nil
 }
 
 // firstNonASCII is the index of the first byte over 127, -1 where there is none.

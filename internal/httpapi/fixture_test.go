@@ -115,7 +115,9 @@ func (s *server) do(method, path, body string, headers ...string) answer {
 	}
 	res := testkit.Must(s.http.Client().Transport.RoundTrip(req))(s) // which follows no redirects
 	defer res.Body.Close()
-	return answer{res.StatusCode, res.Header, string(testkit.Must(io.ReadAll(res.Body))(s))}
+	a := answer{res.StatusCode, res.Header, string(testkit.Must(io.ReadAll(res.Body))(s))}
+	testkit.Must(document())(s).check(s, method, path, a)
+	return a
 }
 
 // get reads as the owner of a token, or as nobody.

@@ -29,7 +29,7 @@ func startFuzz(f *testing.F) *fuzzed {
 	s := servicetest.New(f, servicetest.Options{PublicURL: "https://specstore.example"})
 	return &fuzzed{s, httpapi.New(httpapi.Config{
 		Service: s.Service, Events: s.Registry, Packages: s.Packages, Raw: s.Raw, Verifier: s.Verifier, Issuer: s.Issuer,
-		PublicURL: "https://specstore.example", UpdateToken: "op", Now: time.Now, Log: s.Service.Log,
+		PublicURL: "https://specstore.example", UpdateToken: "op", Now: time.Now, Log: s.Log,
 	})}
 }
 

@@ -116,6 +116,7 @@ func (a *api) routes() []route {
 		{"GET /rawstore/o/{owner}/{name}", a.rawFile},
 		{"GET /rawstore/presign", a.rawPresign},
 		{"GET /pkgstore/{key...}", a.packageFile},
+		{"GET /openapi.yaml", a.openapi},
 		{"GET /healthz", a.health},
 	}
 }
@@ -242,7 +243,7 @@ func (a *api) fail(w http.ResponseWriter, status int, err error) {
 	case http.StatusUnauthorized: // RFC 9110, section 11.6.1
 		w.Header().Set("WWW-Authenticate", "Bearer")
 	}
-	if u, ok := errors.AsType[*refusedUpload](err); ok {
+	if u, ok := errors.AsType[*refusalError](err); ok {
 		u.write(w, status)
 		return
 	}

@@ -27,13 +27,13 @@ type message struct {
 	Message string `json:"message"`
 }
 
-// refusedUpload is a refusal in the form that clients of the Spec Store read.
-type refusedUpload struct{ err error }
+// refusalError is a refusal in the form that clients of the Spec Store read.
+type refusalError struct{ err error }
 
-func (u *refusedUpload) Error() string { return u.err.Error() }
-func (u *refusedUpload) Unwrap() error { return u.err }
+func (u *refusalError) Error() string { return u.err.Error() }
+func (u *refusalError) Unwrap() error { return u.err }
 
-func (u *refusedUpload) write(w http.ResponseWriter, status int) {
+func (u *refusalError) write(w http.ResponseWriter, status int) {
 	detail := errs.Detail(u.err)
 	_ = writeJSON(w, status, uploadAnswer{Errors: strings.Split(detail, "\n"), Error: &message{detail}})
 }
@@ -52,11 +52,11 @@ func (a *api) upload(w http.ResponseWriter, r *http.Request) error {
 		err = errs.New(errs.Invalid, "httpapi.upload", emptyContents)
 	}
 	if err != nil {
-		return &refusedUpload{err}
+		return &refusalError{err}
 	}
 	rev, err := a.Service.Upload(r.Context(), auth.FromRequest(r), spec, r.Header.Get("Idempotency-Key"))
 	if err != nil {
-		return &refusedUpload{err}
+		return &refusalError{err}
 	}
 	return writeJSON(w, http.StatusOK, uploadAnswer{Success: true, DatasetID: &rev.DatasetID, FlowID: &rev.ID, Errors: []string{}})
 }

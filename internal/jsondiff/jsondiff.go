@@ -35,7 +35,7 @@ type Change struct {
 }
 
 // Compare gives the differences between two values of the JSON value space, in the
-// order of the members' names, at most most of them, and how many were left out.
+// order of the members' names, at most as many as asked for, and how many were left out.
 func Compare(before, after any, most int) (changes []Change, left int) {
 	c := &comparer{most: most, changes: []Change{}}
 	c.value("", "", before, after)

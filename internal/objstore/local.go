@@ -153,7 +153,7 @@ func (l *Local) importCopy(ctx context.Context, key string, f *os.File, localPat
 	if err != nil {
 		return err
 	}
-	defer w.Cancel()
+	defer func() { _ = w.Cancel() }()
 	if _, err := io.Copy(w, f); err != nil {
 		return err
 	}
@@ -411,7 +411,7 @@ func (w *localWriter) Commit() error {
 		return errors.New("objstore: commit after the end")
 	}
 	if err := cmp.Or(w.err, w.cause()); err != nil {
-		w.Cancel()
+		_ = w.Cancel()
 		return err
 	}
 	err := errors.Join(w.file.Sync(), w.file.Close())
@@ -420,7 +420,7 @@ func (w *localWriter) Commit() error {
 		err = w.l.publish(w.temp, w.key)
 	}
 	if err != nil {
-		w.l.root.Remove(w.temp)
+		_ = w.l.root.Remove(w.temp)
 		return failure(err, "objstore.Commit", w.key)
 	}
 	return nil

@@ -26,8 +26,8 @@ const (
 const adoptPage = 500
 
 func (a adoption) adopt(ctx context.Context, tx sqldb.Tx) error {
-	for _, copy := range []func(context.Context, sqldb.Tx, string) (string, error){a.datasets, a.revisions} {
-		for after, err := copy(ctx, tx, ""); ; after, err = copy(ctx, tx, after) {
+	for _, table := range []func(context.Context, sqldb.Tx, string) (string, error){a.datasets, a.revisions} {
+		for after, err := table(ctx, tx, ""); ; after, err = table(ctx, tx, after) {
 			if err != nil {
 				return fmt.Errorf("registry: what the original wrote cannot be taken over: %w", err)
 			}

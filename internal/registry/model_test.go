@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -98,9 +99,7 @@ func replay(t *testing.T, dependencies map[string][]string, events []registry.St
 		}
 		kept := now
 		kept.pipelines = map[string]registry.State{}
-		for id, s := range now.pipelines {
-			kept.pipelines[id] = s
-		}
+		maps.Copy(kept.pipelines, now.pipelines)
 		moments[e.Seq] = kept
 	}
 	return moments

@@ -71,7 +71,7 @@ func (s *Store) Revision(ctx context.Context, datasetID, which string) (*Revisio
 	}
 	number, err := strconv.ParseInt(which, 10, 64)
 	if err != nil || strconv.FormatInt(number, 10) != which {
-		return nil, notFound
+		return nil, errNotFound
 	}
 	return s.revision(ctx, of+`AND r.revision = $2`, datasetID, number)
 }
@@ -81,7 +81,7 @@ func (s *Store) Flow(ctx context.Context, flowID string) (*Revision, error) {
 	return s.revision(ctx, `r.revision_id = $1`, flowID)
 }
 
-var notFound = errs.New(errs.NotFound, "registry.Revision", "no such revision")
+var errNotFound = errs.New(errs.NotFound, "registry.Revision", "no such revision")
 
 func (s *Store) revision(ctx context.Context, where string, args ...any) (*Revision, error) {
 	r := &Revision{}
@@ -99,7 +99,7 @@ func (s *Store) revision(ctx context.Context, where string, args ...any) (*Revis
 			Scan(&r.ID, &r.DatasetID, &r.OwnerID, &owner, &r.Number, &state, &spec, &r.Findability, &runner, &r.Attempt, &r.Restarts,
 				&created, &modified, &started, &finished, &datasetCreated, &failures, &logs, &stats, &folded, &descriptor, &planner)
 		if noRows(err) {
-			return notFound
+			return errNotFound
 		}
 		if err != nil {
 			return err
@@ -264,8 +264,8 @@ func (s *Store) Revisions(ctx context.Context, datasetID string, before int64, l
 }
 
 // Setting gives a setting that the service makes for itself once, such as a
-// secret: make is called where there is none, and the first one made stands.
-func (s *Store) Setting(ctx context.Context, name string, make func() (string, error)) (string, error) {
+// secret: generate is called where there is none, and the first one made stands.
+func (s *Store) Setting(ctx context.Context, name string, generate func() (string, error)) (string, error) {
 	var value string
 	read := func(ctx context.Context, tx sqldb.Tx) error {
 		return tx.QueryRow(ctx, `SELECT value FROM setting WHERE name = $1`, name).Scan(&value)
@@ -273,7 +273,7 @@ func (s *Store) Setting(ctx context.Context, name string, make func() (string, e
 	if err := s.db.Read(ctx, read); !noRows(err) {
 		return value, err
 	}
-	made, err := make()
+	made, err := generate()
 	if err != nil {
 		return "", err
 	}

@@ -567,7 +567,7 @@ func TestProperties(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for step := 0; step < 40; step++ {
+			for range 40 {
 				p := before.Pipelines[rnd.IntN(len(before.Pipelines))]
 				ev := registry.Event{Pipeline: p.ID, Kind: kinds[rnd.IntN(4)], Success: rnd.IntN(4) > 0, Stats: json.RawMessage(`{"n":1}`)}
 				if rnd.IntN(60) == 0 {

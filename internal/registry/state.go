@@ -87,8 +87,9 @@ func ParseKind(name string) (Kind, error) {
 	switch k := Kind(name); k {
 	case KindQueue, KindStart, KindProgress, KindFinish:
 		return k, nil
+	default:
+		return "", errs.New(errs.Invalid, "registry.ParseKind", "unknown event %q; known are queue, start, progress, finish", name)
 	}
-	return "", errs.New(errs.Invalid, "registry.ParseKind", "unknown event %q; known are queue, start, progress, finish", name)
 }
 
 // FlowOf is the ID of the flow that a pipeline belongs to: the first three parts of

@@ -210,7 +210,7 @@ func logical(t *testing.T, kind string, field map[string]any, text string) any {
 		if text == "" {
 			return out
 		}
-		for _, part := range strings.Split(text, delimiter) {
+		for part := range strings.SplitSeq(text, delimiter) {
 			if item == "boolean" {
 				part = map[string]string{"1": "true", "0": "false"}[part] + strings.ToLower(part)
 				out = append(out, strings.Contains(part, "true"))

@@ -362,7 +362,7 @@ func (c *Caster) AppendKey(dst, text []byte) []byte {
 			return appendMoment(dst, m.zoned, m.dayMicros())
 		}
 	case "duration":
-		if d, ok := parseDuration(nil, text); ok {
+		if d, ok := parseDuration(text); ok {
 			return d.appendKey(dst)
 		}
 	case "geopoint":

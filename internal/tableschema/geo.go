@@ -66,8 +66,8 @@ func readGeopoint(scratch, b []byte, format string) ([]byte, bool) {
 	if !okX || !okY || !within([]byte(x), "180") || !within([]byte(y), "90") {
 		return nil, false
 	}
-	out := append(scratch[:0], x...)
-	return append(append(out, ", "...), y...), true
+	scratch = append(append(scratch[:0], x...), ", "...)
+	return append(scratch, y...), true
 }
 
 func prepareGeoJSON(c *Caster) error {

@@ -185,7 +185,7 @@ type duration struct {
 const maxDuration = 1 << 50
 
 // parseDuration reads the XML Schema form.
-func parseDuration(scratch, b []byte) (duration, bool) {
+func parseDuration(b []byte) (duration, bool) {
 	var d duration
 	if len(b) > 0 && b[0] == '-' {
 		d.neg = true
@@ -257,7 +257,7 @@ func parseDuration(scratch, b []byte) (duration, bool) {
 	}
 	text := strconv.AppendInt(make([]byte, 0, 40+len(fraction)), d.whole, 10)
 	text = append(append(text, '.'), fraction...)
-	d.seconds = parseDecimal(scratch, text)
+	d.seconds = parseDecimal(nil, text)
 	if d.neg {
 		d.months, d.seconds.neg = -d.months, true
 	}

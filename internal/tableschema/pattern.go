@@ -87,7 +87,7 @@ func (p *patternReader) width(d byte) int {
 
 func isBlank(c byte) bool { return c == ' ' || c >= '\t' && c <= '\r' }
 
-type patternReader struct {
+type patternReader struct { //nolint:recvcheck // match tries each way on a copy
 	m                      moment
 	text                   string
 	afternoon, twelve      bool

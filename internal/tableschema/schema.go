@@ -10,6 +10,7 @@ package tableschema
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -106,7 +107,7 @@ func parse(raw map[string]any) (*Schema, []Problem) {
 		s.Fields = append(s.Fields, f)
 		if ok {
 			if _, err := s.Caster(i, CastOptions{}); err != nil {
-				if e, ok := err.(*fieldError); ok {
+				if e, ok := errors.AsType[*fieldError](err); ok {
 					p.add(fmt.Sprintf("/fields/%d%s", i, e.pointer), "%s", e.message)
 				} else {
 					p.add(fmt.Sprintf("/fields/%d", i), "%s", err)

@@ -64,7 +64,7 @@ func isYearMonth(b []byte) bool {
 }
 
 func isDuration(b []byte) bool {
-	_, ok := parseDuration(nil, b)
+	_, ok := parseDuration(b)
 	return ok
 }
 
@@ -299,12 +299,12 @@ func appendMoment(dst []byte, zoned bool, micros int64) []byte {
 }
 
 func compareDuration(_ *Caster, limit []byte) (func([]byte) (int, bool), error) {
-	l, ok := parseDuration(nil, limit)
+	l, ok := parseDuration(limit)
 	if !ok {
 		return nil, fmt.Errorf("must be a duration")
 	}
 	return func(text []byte) (int, bool) {
-		d, ok := parseDuration(nil, text)
+		d, ok := parseDuration(text)
 		return d.compare(l), ok
 	}, nil
 }

@@ -421,7 +421,7 @@ func (r *Reader) quoted(b *stream.Batch, buf []byte, last bool) (int, bool) {
 	p := 1
 	for {
 		from := p
-		i := -1
+		var i int
 		if r.escape == 0 || r.escape == r.quote {
 			i = bytes.IndexByte(buf[p:], r.quote)
 		} else {
