@@ -578,6 +578,28 @@ func FuzzVerify(f *testing.F) {
 	})
 }
 
+// BenchmarkRefused: each way to be refused takes about as long as any other.
+func BenchmarkRefused(b *testing.B) {
+	issuer, stranger := issuers(b)
+	verifier := &Verifier{Keys: issuer, Now: clock}
+	const body = `{"userid":"me","service":"source"}`
+	for name, token := range map[string]string{
+		"signature": signed(b, jwt.SigningMethodRS256, stranger.key, body, nil),
+		"expired":   signed(b, jwt.SigningMethodRS256, issuer.key, `{"userid":"me","exp":1}`, nil),
+		"no user":   signed(b, jwt.SigningMethodRS256, issuer.key, `{}`, nil),
+		"algorithm": signed(b, jwt.SigningMethodHS256, []byte("x"), body, nil),
+		"malformed": "a.b.c",
+	} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if _, err := verifier.Verify(b.Context(), token); err == nil {
+					b.Fatal("it passed")
+				}
+			}
+		})
+	}
+}
+
 func BenchmarkVerify(b *testing.B) {
 	issuer, _ := issuers(b)
 	verifier := &Verifier{Keys: issuer, Now: clock}

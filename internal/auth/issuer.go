@@ -85,6 +85,8 @@ func (i *Issuer) PublicKeyPEM() string { return i.public }
 // Key gives the public key.
 func (i *Issuer) Key(context.Context) (*rsa.PublicKey, error) { return &i.key.PublicKey, nil }
 
+func (i *Issuer) known() *rsa.PublicKey { return &i.key.PublicKey }
+
 // Refresh gives the public key; the key of an issuer does not change.
 func (i *Issuer) Refresh(ctx context.Context) (*rsa.PublicKey, error) { return i.Key(ctx) }
 

@@ -32,6 +32,7 @@ const (
 // minute however many bad tokens come. A fetch that fails leaves the key that
 // was known. It is safe for use by many goroutines.
 type RemoteKeys struct {
+	base   *url.URL
 	url    string
 	client *http.Client
 	now    func() time.Time
@@ -70,6 +71,7 @@ func NewRemoteKeys(server string, client *http.Client) (*RemoteKeys, error) {
 		return nil
 	}
 	return &RemoteKeys{
+		base:     base,
 		url:      base.JoinPath("auth", "public-key").String(),
 		client:   &guarded,
 		now:      time.Now,

@@ -82,7 +82,7 @@ func serve(ctx context.Context, env *Env, c *config) (err error) {
 	log, parts := p.log, p.parts
 	server := &http.Server{
 		Handler: httpapi.New(httpapi.Config{
-			Service: p.service, Events: parts.Registry, Packages: parts.Packages, Raw: parts.Raw, Verifier: parts.Verifier, Issuer: parts.issuer,
+			Service: p.service, Events: parts.Registry, Packages: parts.Packages, Raw: parts.Raw, Verifier: parts.Verifier, Issuer: parts.issuer, AuthServer: parts.authServer,
 			PublicURL: c.publicURL, UpdateToken: c.updateToken, Loopback: c.loopback(), Stopping: ctx.Done(), Now: env.Now, Log: log,
 		}),
 		ReadHeaderTimeout: 10 * time.Second,
@@ -141,7 +141,8 @@ func localURL(addr net.Addr) string {
 // parts are what a service is made of, and the issuer where it is embedded.
 type parts struct {
 	service.Parts
-	issuer *auth.Issuer
+	issuer     *auth.Issuer
+	authServer httpapi.AuthServer // where the issuer is nil
 }
 
 func (c *config) parts(ctx context.Context, env *Env, store *registry.Store) (*parts, error) {
@@ -160,8 +161,12 @@ func (c *config) parts(ctx context.Context, env *Env, store *registry.Store) (*p
 			return nil, err
 		}
 		keys = p.issuer
-	} else if keys, err = auth.NewRemoteKeys(c.authServer, nil); err != nil {
-		return nil, exit(exitUsage, err)
+	} else {
+		remote, err := auth.NewRemoteKeys(c.authServer, nil)
+		if err != nil {
+			return nil, exit(exitUsage, err)
+		}
+		keys, p.authServer = remote, remote
 	}
 	fetcher, err := newFetch(env)
 	if err != nil {

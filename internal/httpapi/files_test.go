@@ -169,3 +169,29 @@ func TestPackageFiles(t *testing.T) {
 		}
 	}
 }
+
+// TestRawFileConditions: an uploaded file is read in parts and on conditions, as any file.
+func TestRawFileConditions(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	address := s.file("me", small)
+	presigned := func(address string) string {
+		var out struct{ URL string }
+		s.read("/rawstore/presign?ownerid=me&url="+address, s.token("me", auth.ServiceSource), &out)
+		return strings.TrimPrefix(out.URL, s.http.URL)
+	}
+	path := presigned(address)
+	a := s.get(path, "")
+	if a.status != http.StatusOK || a.body != small {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	if part := s.do("GET", path, "", "Range: bytes=1-2"); part.status != http.StatusPartialContent || part.body != small[1:3] {
+		t.Errorf("%d %q", part.status, part.body)
+	}
+	if same := s.do("GET", path, "", "If-Modified-Since: "+a.header.Get("Last-Modified")); same.status != http.StatusNotModified {
+		t.Errorf("%d", same.status)
+	}
+	s.do("GET", path, "", "Range: bytes=100000-").checkError(t, "behind the end", http.StatusRequestedRangeNotSatisfiable, "")
+	absent := s.http.URL + "/rawstore/o/me/" + strings.Repeat("0", 32) + "-5"
+	s.get(presigned(absent), "").checkError(t, "absent", http.StatusNotFound, "")
+}

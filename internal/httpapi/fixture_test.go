@@ -50,8 +50,10 @@ func start(t *testing.T, o options) *server {
 	h := httptest.NewUnstartedServer(nil)
 	base := "http://" + h.Listener.Addr().String()
 	parts := servicetest.Options{PublicURL: base, Redact: o.redact}
+	var remote *auth.RemoteKeys
 	if o.authServer != "" {
-		parts.Keys = testkit.Must(auth.NewRemoteKeys(o.authServer, nil))(t)
+		remote = testkit.Must(auth.NewRemoteKeys(o.authServer, nil))(t)
+		parts.Keys = remote
 	}
 	f := servicetest.New(t, parts)
 	s := &server{T: t, http: h, store: f.Registry, svc: f.Service, db: f.DB, issuer: f.Issuer}
@@ -68,7 +70,7 @@ func start(t *testing.T, o options) *server {
 	stopping := make(chan struct{})
 	s.stop = sync.OnceFunc(func() { close(stopping) })
 	h.Config.Handler = httpapi.New(httpapi.Config{
-		Service: f.Service, Events: f.Registry, Packages: f.Packages, Raw: f.Raw, Verifier: f.Verifier, Issuer: handed, PublicURL: base,
+		Service: f.Service, Events: f.Registry, Packages: f.Packages, Raw: f.Raw, Verifier: f.Verifier, Issuer: handed, AuthServer: remote, PublicURL: base,
 		UpdateToken: o.updateToken, Loopback: !o.public, Stopping: stopping, Now: time.Now, Log: f.Log,
 	})
 	h.Start()

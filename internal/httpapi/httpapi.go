@@ -48,6 +48,7 @@ type Service interface {
 	Plan(ctx context.Context, token, datasetID, which string) ([]plan.Pipeline, error)
 	PipelineLog(ctx context.Context, token, datasetID, which, name string) ([]string, error)
 	Diff(ctx context.Context, token, datasetID, from, to string) (*service.Diff, error)
+	Owner(ctx context.Context, name string) (*registry.Owner, error)
 	PackageFile(ctx context.Context, token, key string) (object string, err error)
 }
 
@@ -69,7 +70,9 @@ type Config struct {
 	Packages Files
 	Raw      *rawstore.Store
 	Verifier *auth.Verifier
-	Issuer   *auth.Issuer // nil where another server issues tokens
+	// Issuer signs tokens; where it is nil AuthServer does.
+	Issuer     *auth.Issuer
+	AuthServer AuthServer
 	// PublicURL is the base of the addresses that are handed out.
 	PublicURL string
 	// UpdateToken is the operators' for updates; empty where there is none.
@@ -111,6 +114,7 @@ func (a *api) routes() []route {
 		{"GET /auth/public-key", a.publicKey},
 		{"GET /auth/check", a.check},
 		{"GET /auth/authorize", a.authorize},
+		{"GET /auth/get_profile", a.profile},
 		{"POST /rawstore/authorize", a.rawAuthorize},
 		{"POST /rawstore/o", a.rawUpload},
 		{"GET /rawstore/o/{owner}/{name}", a.rawFile},

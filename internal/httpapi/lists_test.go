@@ -6,9 +6,11 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/datahq/specstore/internal/auth"
 	"github.com/datahq/specstore/internal/registry"
+	"github.com/datahq/specstore/internal/testkit"
 )
 
 func (s *server) read(path, token string, v any) {
@@ -83,6 +85,7 @@ func TestPages(t *testing.T) {
 	for _, q := range []string{"limit=0", "limit=-1", "limit=1001", "limit=x", "limit=01", "limit=%2B1", "limit=9999999999999999999", "after=x&limit=1", "after=-1", "after=1.0"} {
 		s.get("/source/me/d3?"+q, "").checkError(t, q, http.StatusBadRequest, "must be a number")
 	}
+	s.get("/source/me?limit=0", "").checkError(t, "limit", http.StatusBadRequest, "must be a number")
 	s.get("/source/me/absent", "").checkError(t, "absent", http.StatusNotFound, "no revision")
 }
 
@@ -153,6 +156,14 @@ func TestPlan(t *testing.T) {
 			t.Errorf("%s shows where updates are sent", id)
 		}
 	}
+	// One that the original took, and that cannot be planned.
+	testkit.Must(s.store.CreateRevision(t.Context(), registry.New{
+		OwnerID: "me", Dataset: "old", Findability: "published", Spec: json.RawMessage(`{"meta":{}}`), Runner: registry.External, MaxDatasets: -1,
+		Plan: func(int64, time.Time, bool) ([]registry.PlannedPipeline, error) {
+			return []registry.PlannedPipeline{{ID: "me/old/1"}}, nil
+		},
+	}))(t)
+	s.get("/source/me/old/1/plan", "").checkError(t, "old", http.StatusBadRequest, "/meta/ownerid: is required")
 }
 
 // TestLog: each pipeline has its log, the package's under the name of the dataset.

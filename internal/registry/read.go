@@ -170,6 +170,31 @@ type Dataset struct {
 	State              State     // of the last revision
 }
 
+// Owner is somebody who has datasets.
+type Owner struct {
+	ID, Name string    // Name is the ID where there is none
+	Since    time.Time // when the first dataset that is published was made
+}
+
+// Owner finds an owner of published datasets by name or by ID, which goes before. It
+// fails with NotFound.
+func (s *Store) Owner(ctx context.Context, name string) (*Owner, error) {
+	o := &Owner{}
+	var since int64
+	err := s.db.Read(ctx, func(ctx context.Context, tx sqldb.Tx) error {
+		return tx.QueryRow(ctx, `
+			SELECT o.id, COALESCE(o.name, o.id), MIN(d.created_at)
+			FROM owner o JOIN dataset d ON d.owner = o.id AND d.deleted_at IS NULL AND d.findability = 'published'
+			WHERE o.id = $1 OR o.name = $1
+			GROUP BY o.id, o.name ORDER BY CASE WHEN o.id = $1 THEN 0 ELSE 1 END LIMIT 1`, name).Scan(&o.ID, &o.Name, &since)
+	})
+	if noRows(err) {
+		return nil, errs.New(errs.NotFound, "registry.Owner", "no owner %q", name)
+	}
+	o.Since = fromMicros(since)
+	return o, err
+}
+
 // DatasetPage says which datasets are listed.
 type DatasetPage struct {
 	OwnerID string

@@ -134,6 +134,12 @@ func (s *Service) Revisions(ctx context.Context, token, datasetID string, before
 	return list, err
 }
 
+// Owner finds an owner of published datasets by name or ID. Others are not shown: that
+// somebody has something private is private.
+func (s *Service) Owner(ctx context.Context, name string) (*registry.Owner, error) {
+	return s.Registry.Owner(ctx, name)
+}
+
 // whole gives a revision to whoever may see all of it.
 func (s *Service) whole(ctx context.Context, token, datasetID, which string) (*registry.Revision, error) {
 	r, err := s.Status(ctx, token, datasetID, which)
