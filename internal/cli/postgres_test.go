@@ -2,6 +2,7 @@ package cli_test
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -220,4 +221,34 @@ func TestDatabaseAway(t *testing.T) {
 		t.Errorf("%+v", st)
 	}
 	c.push(filepath.Join(testkit.Root(t), "examples", "elements"))
+}
+
+// TestServersStartTogether: servers that start at once on an empty database share its
+// tables, its key and its secret.
+func TestServersStartTogether(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	database := "DATABASE_URL=" + testkit.DB(t, sqldb.Postgres)
+	var wg sync.WaitGroup
+	servers := make([]*server, 4)
+	for i := range servers {
+		wg.Go(func() { servers[i] = startServer(t, filepath.Join(dir, fmt.Sprint("data", i)), database) })
+	}
+	wg.Wait()
+	keys := map[string]bool{}
+	for _, s := range servers {
+		if s == nil {
+			t.Fatal("a server did not start")
+		}
+		res, err := http.Get(s.url + "/auth/public-key")
+		if err != nil {
+			t.Fatal(err)
+		}
+		key, _ := io.ReadAll(res.Body)
+		res.Body.Close()
+		keys[string(key)] = true
+	}
+	if len(keys) != 1 {
+		t.Errorf("%d keys", len(keys))
+	}
 }

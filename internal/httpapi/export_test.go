@@ -1,5 +1,17 @@
 package httpapi
 
+import (
+	"log/slog"
+	"net/http"
+	"time"
+)
+
+// Faulty is a route that panics, as all routes are wrapped.
+func Faulty(log *slog.Logger) http.Handler {
+	a := &api{Config{Now: time.Now, Log: log}}
+	return a.handler(func(http.ResponseWriter, *http.Request) error { panic("secret of the fault") })
+}
+
 // Patterns are the routes of the code, such as "GET /source/{owner}".
 func Patterns() []string {
 	var list []string

@@ -6,6 +6,7 @@ import (
 	"crypto/md5"
 	"encoding/base64"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"mime/multipart"
@@ -45,11 +46,14 @@ type server struct {
 	stop   func() // as when the server stops
 }
 
+// database is the kind of database that the tests of this package run on.
+var database = flag.String("database", string(sqldb.SQLite), "sqlite or postgres")
+
 func start(t *testing.T, o options) *server {
 	t.Helper()
 	h := httptest.NewUnstartedServer(nil)
 	base := "http://" + h.Listener.Addr().String()
-	parts := servicetest.Options{PublicURL: base, Redact: o.redact}
+	parts := servicetest.Options{Database: testkit.DB(t, sqldb.Dialect(*database)), PublicURL: base, Redact: o.redact}
 	var remote *auth.RemoteKeys
 	if o.authServer != "" {
 		remote = testkit.Must(auth.NewRemoteKeys(o.authServer, nil))(t)

@@ -13,6 +13,7 @@ import (
 	"crypto/hmac"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"mime"
@@ -20,6 +21,7 @@ import (
 	"net/http"
 	"net/netip"
 	"path"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -226,7 +228,7 @@ func statusOf(err error) int {
 func (a *api) handler(h func(http.ResponseWriter, *http.Request) error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		begun := a.Now()
-		err := h(w, r)
+		err := safely(h, w, r)
 		status := http.StatusOK
 		if err != nil {
 			status = statusOf(err)
@@ -238,6 +240,19 @@ func (a *api) handler(h func(http.ResponseWriter, *http.Request) error) http.Han
 		}
 		a.Log.Log(r.Context(), level, "request", "method", r.Method, "path", r.URL.Path, "status", status, "ms", a.Now().Sub(begun).Milliseconds(), "error", err)
 	})
+}
+
+// safely turns a panic into a failure of its request alone.
+func safely(h func(http.ResponseWriter, *http.Request) error, w http.ResponseWriter, r *http.Request) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			if p == http.ErrAbortHandler {
+				panic(p)
+			}
+			err = fmt.Errorf("httpapi: panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return h(w, r)
 }
 
 func (a *api) fail(w http.ResponseWriter, status int, err error) {

@@ -2,14 +2,18 @@ package httpapi_test
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
 	"github.com/datahq/specstore/internal/auth"
+	"github.com/datahq/specstore/internal/httpapi"
 	"github.com/datahq/specstore/internal/registry"
 	"github.com/datahq/specstore/internal/testkit"
 )
@@ -137,4 +141,19 @@ func TestAuth(t *testing.T) {
 	s.get("/auth/authorize?service=x", user).checkError(t, "unknown service", http.StatusBadRequest, "service must be one of")
 	s.get("/auth/authorize?service=source", "").checkError(t, "no token", http.StatusUnauthorized, denied)
 	s.get("/auth/authorize?service=rawstore", out.Token).checkError(t, "service token", http.StatusUnauthorized, denied)
+}
+
+// TestFault: a fault of ours is an answer like any other for the client, and whole in
+// the log.
+func TestFault(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	w := httptest.NewRecorder()
+	httpapi.Faulty(slog.New(slog.NewTextHandler(&log, nil))).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", "/x", nil))
+	if w.Code != http.StatusInternalServerError || strings.Contains(w.Body.String(), "secret") || !strings.Contains(w.Body.String(), "internal error") {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	if !strings.Contains(log.String(), "secret of the fault") || !strings.Contains(log.String(), "export_test.go") {
+		t.Errorf("the log is %s", log.String())
+	}
 }

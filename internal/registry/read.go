@@ -62,6 +62,9 @@ const shown = `d.deleted_at IS NULL AND r.revision > d.deleted_through`
 // for the highest number, "successful" for the highest that succeeded. It fails
 // with NotFound.
 func (s *Store) Revision(ctx context.Context, datasetID, which string) (*Revision, error) {
+	if !storable(datasetID) {
+		return nil, errNotFound
+	}
 	const of = `r.dataset_id = $1 AND ` + shown + ` `
 	switch which {
 	case "latest":
@@ -78,10 +81,13 @@ func (s *Store) Revision(ctx context.Context, datasetID, which string) (*Revisio
 
 // Flow finds a revision by its ID.
 func (s *Store) Flow(ctx context.Context, flowID string) (*Revision, error) {
+	if !storable(flowID) {
+		return nil, errNotFound
+	}
 	return s.revision(ctx, `r.revision_id = $1`, flowID)
 }
 
-var errNotFound = errs.New(errs.NotFound, "registry.Revision", "no such revision")
+var errNotFound = errs.New(errs.NotFound, "registry", "there is none")
 
 func (s *Store) revision(ctx context.Context, where string, args ...any) (*Revision, error) {
 	r := &Revision{}
@@ -179,6 +185,9 @@ type Owner struct {
 // Owner finds an owner of published datasets by name or by ID, which goes before. It
 // fails with NotFound.
 func (s *Store) Owner(ctx context.Context, name string) (*Owner, error) {
+	if !storable(name) {
+		return nil, errNotFound
+	}
 	o := &Owner{}
 	var since int64
 	err := s.db.Read(ctx, func(ctx context.Context, tx sqldb.Tx) error {
@@ -189,7 +198,7 @@ func (s *Store) Owner(ctx context.Context, name string) (*Owner, error) {
 			GROUP BY o.id, o.name ORDER BY CASE WHEN o.id = $1 THEN 0 ELSE 1 END LIMIT 1`, name).Scan(&o.ID, &o.Name, &since)
 	})
 	if noRows(err) {
-		return nil, errs.New(errs.NotFound, "registry.Owner", "no owner %q", name)
+		return nil, errNotFound
 	}
 	o.Since = fromMicros(since)
 	return o, err
@@ -206,6 +215,10 @@ type DatasetPage struct {
 // Datasets lists datasets of an owner, by ID.
 func (s *Store) Datasets(ctx context.Context, page DatasetPage) ([]Dataset, error) {
 	list := []Dataset{}
+	if !storable(page.OwnerID) {
+		return list, nil
+	}
+	page.After = keepable(page.After)
 	listed := 0
 	if page.Listed {
 		listed = 1
@@ -254,6 +267,9 @@ type RevisionInfo struct {
 // with a number below before; 0 is any number.
 func (s *Store) Revisions(ctx context.Context, datasetID string, before int64, limit int) ([]RevisionInfo, error) {
 	list := []RevisionInfo{}
+	if !storable(datasetID) {
+		return list, nil
+	}
 	if before <= 0 {
 		before = math.MaxInt64
 	}

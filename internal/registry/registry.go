@@ -26,6 +26,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/datahq/specstore/internal/errs"
 	"github.com/datahq/specstore/internal/sqldb"
@@ -137,6 +138,11 @@ func (s *Store) CreateRevision(ctx context.Context, n New) (*Revision, error) {
 		n.CreatedAt = s.now()
 	}
 	at := n.CreatedAt.UnixMicro()
+	// Names of what is accepted are so already; what is refused is refused by Plan.
+	n.OwnerID, n.Owner, n.Dataset = keepable(n.OwnerID), keepable(n.Owner), keepable(n.Dataset)
+	if !storable(n.IdempotencyKey) {
+		return nil, errs.New(errs.Invalid, op, "the idempotency key is not UTF-8")
+	}
 	datasetID := n.OwnerID + "/" + n.Dataset
 	var flowID string
 	err := s.db.Tx(ctx, func(ctx context.Context, tx sqldb.Tx) error {
@@ -348,6 +354,9 @@ func (s *Store) Cancel(ctx context.Context, flowID, reason string) (State, error
 // what is open of them is cancelled. Their numbers are not used again, and a dataset
 // of that name that is made later does not show them. It fails with NotFound.
 func (s *Store) Delete(ctx context.Context, datasetID, reason string) error {
+	if !storable(datasetID) {
+		return errNotFound
+	}
 	var open []string
 	if err := s.db.Tx(ctx, func(ctx context.Context, tx sqldb.Tx) error {
 		n, err := tx.Exec(ctx, `
@@ -357,7 +366,7 @@ func (s *Store) Delete(ctx context.Context, datasetID, reason string) error {
 			return err
 		}
 		if n == 0 {
-			return errs.New(errs.NotFound, "registry.Delete", "no such dataset")
+			return errNotFound
 		}
 		rows, err := tx.Query(ctx, `SELECT revision_id FROM dataset_revision WHERE dataset_id = $1 AND status IN ('pending', 'running')`, datasetID)
 		if err != nil {
@@ -450,6 +459,10 @@ func (s *Store) changeTx(ctx context.Context, flowID string, fn func(context.Con
 // lock takes the row lock of a flow and reads it.
 func lock(ctx context.Context, tx sqldb.Tx, flowID string, now int64) (*flow, error) {
 	f := &flow{id: flowID, now: now}
+	unknown := errs.New(errs.NotFound, "registry.lock", "no revision %q", flowID)
+	if !storable(flowID) {
+		return nil, unknown
+	}
 	var state, runner string
 	var folded, descriptor sql.NullString
 	var started sql.NullInt64
@@ -458,7 +471,7 @@ func lock(ctx context.Context, tx sqldb.Tx, flowID string, now int64) (*flow, er
 		RETURNING dataset_id, revision, status, runner, attempt, restarts, COALESCE(holder, ''), beat, started_at, pipelines, descriptor_key`, flowID).
 		Scan(&f.dataset, &f.number, &state, &runner, &f.attempt, &f.restarts, &f.holder, &f.beat, &started, &folded, &descriptor)
 	if noRows(err) {
-		return nil, errs.New(errs.NotFound, "registry.lock", "no revision %q", flowID)
+		return nil, unknown
 	}
 	if err != nil {
 		return nil, err
@@ -653,6 +666,17 @@ func unfold(folded string) ([]*row, error) {
 		return strings.Compare(a.ID, b.ID)
 	})
 	return list, nil
+}
+
+// storable reports whether a text can be in the database at all: PostgreSQL keeps UTF-8
+// without NUL, and fails where it is asked for anything else.
+func storable(texts ...string) bool {
+	return !slices.ContainsFunc(texts, func(s string) bool { return !utf8.ValidString(s) || strings.Contains(s, "\x00") })
+}
+
+// keepable makes a text storable.
+func keepable(s string) string {
+	return strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", "\uFFFD"), "\uFFFD")
 }
 
 func noRows(err error) bool { return errors.Is(err, sqldb.ErrNoRows) }

@@ -957,3 +957,50 @@ func TestState(t *testing.T) {
 		}
 	}
 }
+
+// Texts that no database keeps name nothing, on every way in.
+func TestNamesThatCannotBeKept(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, f *fixture) {
+		f.push("me/data", registry.External)
+		for _, bad := range []string{"\x00", "me/data\x00", "me/\xff", "\xff"} {
+			_, err1 := f.Revision(t.Context(), bad, "latest")
+			_, err2 := f.Flow(t.Context(), bad+"/1")
+			_, err3 := f.Apply(t.Context(), registry.Event{Pipeline: bad + "/1/a", Kind: registry.KindStart})
+			_, err4 := f.Apply(t.Context(), registry.Event{FlowID: "me/data/1", Pipeline: bad, Kind: registry.KindStart})
+			_, err5 := f.Owner(t.Context(), bad)
+			_, err6 := f.Cancel(t.Context(), bad, "x")
+			for i, err := range []error{err1, err2, err3, err4, err5, err6, f.Delete(t.Context(), bad, "x")} {
+				if !errs.Is(err, errs.NotFound) {
+					t.Errorf("%q: %d: %v", bad, i, err)
+				}
+			}
+			list, err := f.Datasets(t.Context(), registry.DatasetPage{OwnerID: bad, After: bad, Limit: 1})
+			if err != nil || len(list) != 0 {
+				t.Errorf("%q: %v, %v", bad, list, err)
+			}
+			revisions, err := f.Revisions(t.Context(), bad, 0, 1)
+			if err != nil || len(revisions) != 0 {
+				t.Errorf("%q: %v, %v", bad, revisions, err)
+			}
+			// What comes from outside as text is kept as far as it can be.
+			if _, err := f.Apply(t.Context(), registry.Event{
+				Pipeline: "me/data/1/a", Kind: registry.KindProgress, Errors: []string{bad}, Log: []string{bad}, Stats: json.RawMessage(`{"x":"\u0000"}`),
+			}); err != nil {
+				t.Errorf("%q: %v", bad, err)
+			}
+			n := push("me/other", registry.External)
+			n.IdempotencyKey = bad
+			if _, err := f.CreateRevision(t.Context(), n); !errs.Is(err, errs.Invalid) {
+				t.Errorf("%q: %v", bad, err)
+			}
+			refusal := errors.New("refused")
+			n = push("me/other", registry.External)
+			n.OwnerID, n.Dataset, n.Owner = bad, bad, bad
+			n.Plan = func(int64, time.Time, bool) ([]registry.PlannedPipeline, error) { return nil, refusal }
+			if _, err := f.CreateRevision(t.Context(), n); !errors.Is(err, refusal) {
+				t.Errorf("%q: %v", bad, err)
+			}
+		}
+	})
+}
