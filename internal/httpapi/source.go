@@ -314,17 +314,21 @@ func (a *api) events(w http.ResponseWriter, r *http.Request) error {
 			_ = flush.Flush()
 			return nil
 		}
-		if flush.Flush() != nil {
-			return nil
-		}
-		select {
-		case <-changes:
-		case <-alive.C:
-			fmt.Fprint(w, ": alive\n\n")
-		case <-r.Context().Done():
-			return nil
-		case <-a.Stopping:
-			return nil
+		// An idle reader costs a line from time to time and asks the registry nothing.
+		for changed := false; !changed; {
+			if flush.Flush() != nil {
+				return nil
+			}
+			select {
+			case <-changes:
+				changed = true
+			case <-alive.C:
+				fmt.Fprint(w, ": alive\n\n")
+			case <-r.Context().Done():
+				return nil
+			case <-a.Stopping:
+				return nil
+			}
 		}
 	}
 }

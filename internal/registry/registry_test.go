@@ -339,6 +339,27 @@ func TestIdempotency(t *testing.T) {
 	})
 }
 
+// Repeats that race are one, as those that follow each other.
+func TestIdempotencyRace(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, f *fixture) {
+		var wg sync.WaitGroup
+		for range 12 {
+			wg.Go(func() {
+				n := push("me/data", registry.External)
+				n.IdempotencyKey, n.IdempotencyHash = "key", "x"
+				if r, err := f.CreateRevision(t.Context(), n); err != nil || r.Number != 1 {
+					t.Errorf("%+v, %v", r, err)
+				}
+			})
+		}
+		wg.Wait()
+		if n := f.count("dataset_revision"); n != 1 {
+			t.Errorf("%d revisions", n)
+		}
+	})
+}
+
 // Pushes that race get dense numbers, and the limit holds.
 func TestRace(t *testing.T) {
 	t.Parallel()
