@@ -221,6 +221,17 @@ func TestDatabaseAway(t *testing.T) {
 		t.Errorf("%+v", st)
 	}
 	c.push(filepath.Join(testkit.Root(t), "examples", "elements"))
+
+	// A run waits for it.
+	table(t, filepath.Join(filepath.Dir(s.data), "big"), 400_000)
+	c.pushBig()
+	c.await("INPROGRESS")
+	p.stop()
+	time.Sleep(2 * time.Second)
+	p.start()
+	if st := c.await("SUCCEEDED"); st.Attempt != 1 {
+		t.Errorf("attempt %d: %q", st.Attempt, st.ErrorLog)
+	}
 }
 
 // TestServersStartTogether: servers that start at once on an empty database share its

@@ -399,6 +399,7 @@ func (s *Store) Retry(ctx context.Context, flowID string, enqueue Enqueue) (bool
 	const op = "registry.Retry"
 	done := false
 	err := s.changeTx(ctx, flowID, func(ctx context.Context, tx sqldb.Tx, f *flow) error {
+		done = false
 		switch {
 		case f.runner != Embedded:
 			return errs.New(errs.Conflict, op, "only flows of the embedded runner can be retried; push the dataset again")

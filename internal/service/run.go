@@ -28,6 +28,8 @@ const (
 
 	releaseTime = 2 * time.Second // to give a flow back when the server stops
 
+	awayFirst, awayMost = 50 * time.Millisecond, time.Second // between attempts of a run to reach the registry
+
 	insistFirst, insistMost = time.Second, 30 * time.Second // between attempts to write the end of a run
 )
 
@@ -127,24 +129,32 @@ func (s *Service) run(ctx context.Context, c *registry.Claim) (*engine.Outcome, 
 	if err != nil {
 		return nil, err
 	}
-	done, err := s.done(ctx, c.FlowID)
-	if err != nil {
-		return nil, err
-	}
 	temp, err := os.MkdirTemp(s.Temp, "run-")
 	if err != nil {
 		return nil, fmt.Errorf("service.run: %w", err)
 	}
 	defer os.RemoveAll(temp)
 	progress := engine.NewProgress()
-	sink := s.Packages.Sink(c.DatasetID, c.Number)
-
 	ctx, stop := context.WithCancelCause(ctx)
 	var beats sync.WaitGroup
 	beats.Go(func() { s.beat(ctx, c, progress, stop) })
 	defer beats.Wait()
 	defer stop(nil)
-	outcome, err := engine.Execute(ctx, engine.Flow{
+	outcome, err := s.execute(ctx, c, pipelines, temp, progress)
+	if err != nil && errors.Is(context.Cause(ctx), errLost) {
+		// What broke off because of that may say only that its context is over.
+		return nil, errLost
+	}
+	return outcome, err
+}
+
+func (s *Service) execute(ctx context.Context, c *registry.Claim, pipelines []plan.Pipeline, temp string, progress *engine.Progress) (*engine.Outcome, error) {
+	var done map[string]*engine.Result
+	if err := whileAway(ctx, func() (err error) { done, err = s.done(ctx, c.FlowID); return err }); err != nil {
+		return nil, err
+	}
+	sink := s.Packages.Sink(c.DatasetID, c.Number)
+	return engine.Execute(ctx, engine.Flow{
 		Pipelines: pipelines,
 		Sources:   &sources{s, c.OwnerID},
 		Sink:      sink,
@@ -152,13 +162,27 @@ func (s *Service) run(ctx context.Context, c *registry.Claim) (*engine.Outcome, 
 		Done:      done,
 		Progress:  progress,
 		Log:       s.Log,
-		Report:    func(ctx context.Context, e engine.Event) error { return s.report(ctx, c, pipelines, sink, e) },
+		Report: func(ctx context.Context, e engine.Event) error {
+			return whileAway(ctx, func() error { return s.report(ctx, c, pipelines, sink, e) })
+		},
 	})
-	if err != nil && errors.Is(context.Cause(ctx), errLost) {
-		// What broke off because of that may say only that its context is over.
-		return nil, errLost
+}
+
+// whileAway does again what fails because the registry is away, until ctx ends: an
+// event that was taken and not acknowledged changes nothing the second time, and a run
+// that stays without the registry for too long is stopped by its beats.
+func whileAway(ctx context.Context, f func() error) error {
+	for wait := awayFirst; ; wait = min(2*wait, awayMost) {
+		err := f()
+		if !errs.Is(err, errs.Unavailable) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(context.Cause(ctx), err)
+		case <-time.After(wait):
+		}
 	}
-	return outcome, err
 }
 
 // done gives what earlier attempts published and what is still there.
