@@ -39,6 +39,7 @@ import (
 // Service is what the routes ask of the service.
 type Service interface {
 	Upload(ctx context.Context, token string, body []byte, idempotencyKey string) (*registry.Revision, error)
+	DryRun(ctx context.Context, token string, body []byte) ([]plan.Pipeline, error)
 	Status(ctx context.Context, token, datasetID, which string) (*registry.Revision, error)
 	Update(ctx context.Context, e registry.Event) (registry.Applied, error)
 	UpdateToken(flowID string) string
@@ -113,6 +114,7 @@ func (a *api) routes() []route {
 		{"POST /source/{owner}/{dataset}/{revision}/retry", a.retry},
 		{"POST /source/upload", a.upload},
 		{"POST /source/update", a.update},
+		{"POST /source/plan", a.dryRun},
 		{"GET /auth/public-key", a.publicKey},
 		{"GET /auth/check", a.check},
 		{"GET /auth/authorize", a.authorize},

@@ -40,7 +40,7 @@ func TestRoutes(t *testing.T) {
 		{"GET", "/./source/me/a/1", 404, ""},
 		{"GET", "/source/upload", 405, writing},
 		{"DELETE", "/source/upload", 405, writing},
-		{"GET", "/source/plan", 404, ""},
+		{"GET", "/source/plan", 405, writing},
 		{"POST", "/source/me", 405, reading},
 		{"PUT", "/source/me/a", 405, "GET, HEAD, DELETE, OPTIONS"},
 		{"OPTIONS", "/source/me/a", 204, "GET, HEAD, DELETE, OPTIONS"},

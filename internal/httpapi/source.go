@@ -46,13 +46,35 @@ func isEmpty(text []byte) bool {
 	return len(text) == 0 || string(text) == "null" || ok && string(bytes.TrimSpace(inner)) == "}"
 }
 
-func (a *api) upload(w http.ResponseWriter, r *http.Request) error {
+// specOf reads the body of an upload.
+func specOf(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	spec, err := body(w, r, MaxSpec)
 	if err == nil && isEmpty(spec) {
 		err = errs.New(errs.Invalid, "httpapi.upload", emptyContents)
 	}
 	if err != nil {
+		return nil, &refusalError{err}
+	}
+	return spec, nil
+}
+
+// dryRun answers an upload with its pipelines, or with its refusal.
+func (a *api) dryRun(w http.ResponseWriter, r *http.Request) error {
+	spec, err := specOf(w, r)
+	if err != nil {
+		return err
+	}
+	pipelines, err := a.Service.DryRun(r.Context(), auth.FromRequest(r), spec)
+	if err != nil {
 		return &refusalError{err}
+	}
+	return writeJSON(w, http.StatusOK, pipelines)
+}
+
+func (a *api) upload(w http.ResponseWriter, r *http.Request) error {
+	spec, err := specOf(w, r)
+	if err != nil {
+		return err
 	}
 	rev, err := a.Service.Upload(r.Context(), auth.FromRequest(r), spec, r.Header.Get("Idempotency-Key"))
 	if err != nil {

@@ -96,6 +96,10 @@ func TestUploadRefusals(t *testing.T) {
 				headers = append(slices.Clone(headers), "Auth-Token: "+c.token)
 			}
 			a := s.do("POST", "/source/upload", c.body, headers...)
+			// A dry run refuses the same.
+			if dry := s.do("POST", "/source/plan", c.body, headers...); c.name != "long idempotency key" && (dry.status != a.status || dry.body != a.body) {
+				t.Errorf("a dry run: %d %.300s", dry.status, dry.body)
+			}
 			var out struct {
 				Success   *bool           `json:"success"`
 				DatasetID json.RawMessage `json:"dataset_id"`
@@ -124,6 +128,28 @@ func TestUploadRefusals(t *testing.T) {
 			t.Errorf("refusals left %v behind, %v", list, err)
 		}
 	})
+}
+
+// TestDryRun: the pipelines of what would be the next revision, and nothing is stored.
+func TestDryRun(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	token := s.token("me", auth.ServiceSource)
+	for number := 1; number <= 2; number++ {
+		for range 2 {
+			a := s.do("POST", "/source/plan", spec("me", "a", "published", somewhere), asJSON, "Auth-Token: "+token)
+			var pipelines [][2]json.RawMessage
+			if err := json.Unmarshal([]byte(a.body), &pipelines); err != nil || a.status != http.StatusOK || len(pipelines) != 7 {
+				t.Fatalf("%d %.300s", a.status, a.body)
+			}
+			if last, want := string(pipelines[6][0]), fmt.Sprintf(`"me/a/%d"`, number); last != want {
+				t.Errorf("the last pipeline is %s, not %s", last, want)
+			}
+		}
+		if flow := s.upload(spec("me", "a", "published", somewhere), token); flow != fmt.Sprintf("me/a/%d", number) {
+			t.Errorf("then %s", flow)
+		}
+	}
 }
 
 // TestUploadAccepted: what is accepted, and how a token may come.

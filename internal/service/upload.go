@@ -1,0 +1,260 @@
+package service
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/datahq/specstore/internal/auth"
+	"github.com/datahq/specstore/internal/datapackage"
+	"github.com/datahq/specstore/internal/errs"
+	"github.com/datahq/specstore/internal/flowspec"
+	"github.com/datahq/specstore/internal/plan"
+	"github.com/datahq/specstore/internal/registry"
+)
+
+// Texts of refusals that clients know.
+const (
+	invalidSpec  = "Validation failed for contents"
+	missingOwner = "Missing owner in spec"
+)
+
+const maxIdempotencyKey = 255 // bytes
+
+// Upload accepts a Flow-Spec: from here on there is a revision that will be run. A
+// refusal has the lines of its errors as its detail and leaves nothing behind.
+func (s *Service) Upload(ctx context.Context, token string, body []byte, idempotencyKey string) (*registry.Revision, error) {
+	u, err := s.admit(ctx, token, body)
+	if err != nil {
+		return nil, err
+	}
+	if len(idempotencyKey) > maxIdempotencyKey {
+		return nil, errs.New(errs.Invalid, "service.Upload", "the idempotency key is longer than %d bytes", maxIdempotencyKey)
+	}
+	n := u.revision(s)
+	n.IdempotencyKey, n.IdempotencyHash = idempotencyKey, digest(u.body)
+	n.Plan = func(number int64, created time.Time, _ bool) ([]registry.PlannedPipeline, error) {
+		pipelines, err := u.plan(s, number, created)
+		if err != nil {
+			return nil, err
+		}
+		return planned(pipelines, n.Runner)
+	}
+	if n.Runner == registry.Embedded {
+		n.Enqueue = s.Jobs.Enqueue
+	}
+	r, err := s.Registry.CreateRevision(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	switch n.Runner {
+	case registry.Embedded:
+		s.Jobs.Wake(ctx)
+	case registry.DPP:
+		s.refresh(ctx, r.ID)
+	case registry.External: // nobody is told
+	}
+	return r, nil
+}
+
+// DryRun gives the pipelines that an upload would have, with the same checks and the
+// same refusals. It stores nothing.
+func (s *Service) DryRun(ctx context.Context, token string, body []byte) ([]plan.Pipeline, error) {
+	u, err := s.admit(ctx, token, body)
+	if err != nil {
+		return nil, err
+	}
+	// The transaction that makes a revision counts and looks as for any other, and is
+	// then taken back.
+	takenBack := errors.New("a dry run")
+	var pipelines []plan.Pipeline
+	n := u.revision(s)
+	n.Plan = func(number int64, created time.Time, _ bool) (_ []registry.PlannedPipeline, err error) {
+		if pipelines, err = u.plan(s, number, created); err != nil {
+			return nil, err
+		}
+		return nil, takenBack
+	}
+	if _, err := s.Registry.CreateRevision(ctx, n); !errors.Is(err, takenBack) {
+		return nil, err
+	}
+	return pipelines, nil
+}
+
+// upload is a spec of a caller who may push it.
+type upload struct {
+	body    []byte
+	ownerID string
+	dataset string // "" where the spec does not say it
+	caller  *auth.Token
+	at      time.Time
+	spec    *flowspec.Spec // nil where it is refused
+	refusal error          // for after the limit of datasets, which goes before
+}
+
+// admit checks what is checked before the registry is asked: the form of the body, the
+// owner, the token. What is wrong with the spec is found, and kept for its turn.
+func (s *Service) admit(ctx context.Context, token string, body []byte) (*upload, error) {
+	// What is kept is JSON as the registry reads it, without a byte order mark.
+	u := &upload{body: bytes.TrimPrefix(body, []byte("\ufeff")), at: s.Now()}
+	raw, err := flowspec.ParseJSON(u.body)
+	if err != nil {
+		return nil, err
+	}
+	if u.ownerID = metaText(raw, "ownerid"); u.ownerID == "" {
+		return nil, errs.New(errs.Invalid, "service.admit", missingOwner)
+	}
+	u.dataset = metaText(raw, "dataset")
+	if u.caller, err = s.Verifier.Verify(ctx, token); err == nil {
+		err = u.caller.Require(auth.Upload, u.ownerID)
+	}
+	if err != nil {
+		return nil, err
+	}
+	u.spec, u.refusal = s.check(raw)
+	if u.refusal == nil && s.Runner == registry.DPP {
+		if u.refusal = forDPP(u.spec); u.refusal == nil {
+			// Nothing that nobody can run is stored.
+			u.refusal = s.DPP.Probe(ctx)
+		}
+	}
+	return u, nil
+}
+
+// revision is what the registry is asked to make.
+func (u *upload) revision(s *Service) registry.New {
+	n := registry.New{
+		OwnerID: u.ownerID, Dataset: u.dataset, Spec: u.body, Runner: s.Runner, PlannerVersion: plan.Version,
+		CreatedAt: u.at, MaxDatasets: u.caller.MaxDatasets,
+	}
+	if u.spec == nil {
+		return n
+	}
+	n.Findability, n.Owner = u.spec.Findability, u.spec.Owner
+	if n.Owner == "" {
+		n.Owner = u.caller.UserName
+	} else {
+		n.OwnerTaken = invalid([]flowspec.Problem{{Pointer: "/meta/owner", Message: fmt.Sprintf("the name %q is another owner's", n.Owner)}})
+	}
+	if u.spec.Schedule.Every > 0 {
+		n.ScheduledFor = u.at.Add(u.spec.Schedule.Every)
+	}
+	return n
+}
+
+func (u *upload) plan(s *Service, number int64, created time.Time) ([]plan.Pipeline, error) {
+	if u.refusal != nil {
+		return nil, u.refusal
+	}
+	return s.plan(s.Runner, u.spec, number, u.at, created)
+}
+
+// planned is pipelines as the registry keeps them; their steps for a pipelines service.
+func planned(pipelines []plan.Pipeline, runner registry.Runner) ([]registry.PlannedPipeline, error) {
+	list := make([]registry.PlannedPipeline, len(pipelines))
+	for i, p := range pipelines {
+		list[i] = registry.PlannedPipeline{ID: p.ID, Title: p.Details.Title}
+		for _, d := range p.Details.Dependencies {
+			list[i].Dependencies = append(list[i].Dependencies, d.Pipeline)
+		}
+		if runner != registry.DPP {
+			continue
+		}
+		var err error
+		if list[i].Details, err = json.Marshal(p.Details); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+// refreshWithin is how long an upload waits for the pipelines service to hear of it.
+const refreshWithin = time.Second
+
+// refresh lets the pipelines service know. The upload is accepted whatever comes of it:
+// the service looks for itself from time to time.
+func (s *Service) refresh(ctx context.Context, flowID string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), refreshWithin)
+	defer cancel()
+	if err := s.DPP.Refresh(ctx); err != nil {
+		s.Log.WarnContext(ctx, "the pipelines service was not told of a flow", "flow", flowID, "error", err)
+	}
+}
+
+// forDPP refuses names that a datapackage-pipelines service does not run: in it they are
+// parts of paths and of addresses.
+func forDPP(spec *flowspec.Spec) error {
+	var problems []flowspec.Problem
+	check := func(pointer, name string) {
+		if strings.ContainsFunc(name, func(r rune) bool {
+			return r != '.' && r != '_' && r != '-' && (r < '0' || r > '9') && (r < 'a' || r > 'z')
+		}) {
+			problems = append(problems, flowspec.Problem{Pointer: pointer, Message: fmt.Sprintf("%q: the pipelines service takes ASCII letters in lower case, digits and ._- only", name)})
+		}
+	}
+	check("/meta/ownerid", spec.OwnerID)
+	check("/meta/dataset", spec.Dataset)
+	for i, r := range spec.Resources {
+		check(datapackage.Pointer("inputs", 0, "parameters", "descriptor", "resources", i, "name"), r.Name)
+	}
+	if len(problems) > 0 {
+		return invalid(problems)
+	}
+	return nil
+}
+
+func metaText(raw map[string]any, key string) string {
+	meta, _ := raw["meta"].(map[string]any)
+	text, _ := meta[key].(string)
+	return text
+}
+
+func digest(body []byte) string {
+	sum := sha256.Sum256(body)
+	return hex.EncodeToString(sum[:])
+}
+
+// check checks a spec that a stranger sent. The schedule's text stands alone, as
+// clients know it.
+func (s *Service) check(raw map[string]any) (*flowspec.Spec, error) {
+	spec, problems := flowspec.Check(raw)
+	for _, p := range problems {
+		if p.Pointer == "/schedule" {
+			return nil, errs.New(errs.Invalid, "service.check", "%s", p.Message)
+		}
+	}
+	if spec != nil {
+		problems = s.checkSources(spec)
+	}
+	if len(problems) > 0 {
+		return nil, invalid(problems)
+	}
+	return spec, nil
+}
+
+func invalid(problems []flowspec.Problem) error {
+	lines := append([]string{invalidSpec}, flowspec.ProblemLines(problems)...)
+	return errs.New(errs.Invalid, "service.check", "%s", strings.Join(lines, "\n"))
+}
+
+// plan plans a revision for a runner. It gives the same plan whenever it is asked, but
+// for signatures of addresses, which know the time.
+func (s *Service) plan(runner registry.Runner, spec *flowspec.Spec, revision int64, accepted, created time.Time) ([]plan.Pipeline, error) {
+	settings := plan.Settings{Local: true}
+	if runner == registry.DPP {
+		settings = s.Plans
+		settings.SignTime = s.Now()
+	}
+	return plan.Plan(plan.Input{
+		Spec: spec, Revision: text(revision), UpdateTime: stamp(accepted), CreateTime: stamp(created), Settings: settings,
+	})
+}
+
+// stamp is a time as RFC 3339 in UTC with microseconds.
+func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000Z") }
