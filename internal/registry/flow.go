@@ -196,13 +196,19 @@ func (f *flow) giveUp(reason string) {
 }
 
 // restart is a new attempt: pipelines in one of the given states are queued again,
-// the others are kept.
+// the others are kept. One that ran although what it waits for had failed is not
+// queued for ever: it fails as it would have.
 func (f *flow) restart(again ...State) {
 	f.attempt++
 	for _, p := range f.rows {
 		if slices.Contains(again, p.State) {
 			*p = row{ID: p.ID, Title: p.Title, Position: p.Position, Dependencies: p.Dependencies, logged: true}
 			f.event(p, KindQueue)
+		}
+	}
+	for _, p := range f.rows {
+		if p.State == Failed {
+			f.cascade(p.ID)
 		}
 	}
 }

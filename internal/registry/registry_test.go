@@ -746,6 +746,25 @@ func TestRelease(t *testing.T) {
 	})
 }
 
+// A pipeline that ran although what it waits for had failed does not wait in the next
+// attempt for ever.
+func TestReleaseOfWhatRanTooSoon(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, f *fixture) {
+		id := f.push("me/data", registry.Embedded).ID
+		c := f.claim()
+		for _, name := range []string{"/b", "/c"} {
+			f.apply(registry.Event{Pipeline: id + name, Kind: registry.KindStart, Attempt: c.Attempt})
+		}
+		f.apply(registry.Event{Pipeline: id + "/a", Kind: registry.KindFinish, Errors: []string{"x"}, Attempt: c.Attempt})
+		f.want(id, registry.Running, "frrpf")
+		if err := f.Release(t.Context(), id, c.Attempt, nil); err != nil {
+			t.Fatal(err)
+		}
+		f.want(id, registry.Failed, "fffff")
+	})
+}
+
 func TestRecover(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
