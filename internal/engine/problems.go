@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/datahq/specstore/internal/format"
 )
 
 // Limits of what is kept of the problems of one table. All are counted.
@@ -18,10 +20,8 @@ const (
 
 // The codes of problems, those of frictionless v5.
 const (
-	codeSource         = "source-error"
+	codeSource         = format.CodeSource
 	codeSchema         = "schema-error"
-	codeFormat         = "format-error"
-	codeDialect        = "dialect-error"
 	codeBlankLabel     = "blank-label"
 	codeDuplicateLabel = "duplicate-label"
 	codeIncorrectLabel = "incorrect-label"

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/datahq/specstore/internal/errs"
+	"github.com/datahq/specstore/internal/format/tables"
 	"github.com/datahq/specstore/internal/processor"
 	"github.com/datahq/specstore/internal/tableschema"
 )
@@ -296,9 +297,12 @@ func (r *run) fill(ctx context.Context, s *source) (err error) {
 	}}
 	tee := io.TeeReader(in, s.spool)
 	for i, t := range s.tables {
-		from := tee
+		from := tables.Source{Reader: tee, Whole: func() (string, error) {
+			_, err := io.Copy(io.Discard, tee)
+			return s.spool.file.Name(), err
+		}}
 		if i > 0 {
-			from = s.spool.reader()
+			from.Reader = s.spool.reader()
 		}
 		if err := r.readTable(ctx, t, from); err != nil {
 			return err

@@ -3,11 +3,9 @@ package engine
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,6 +14,7 @@ import (
 	"github.com/datahq/specstore/internal/format"
 	"github.com/datahq/specstore/internal/format/csv"
 	"github.com/datahq/specstore/internal/format/jsonrows"
+	"github.com/datahq/specstore/internal/format/tables"
 	"github.com/datahq/specstore/internal/processor"
 	"github.com/datahq/specstore/internal/stream"
 	"github.com/datahq/specstore/internal/tableschema"
@@ -62,61 +61,6 @@ func (t *table) close() {
 	}
 }
 
-// tabulatorKeys are the reader options that stand in a resource itself, as the
-// `tabulator` of a processing entry puts them there.
-var tabulatorKeys = []string{
-	"delimiter", "quotechar", "escapechar", "doublequote", "skipinitialspace", "skip_rows", "headers",
-	"lineterminator", "quoting", "sheet", "sample_size", "scheme", "force_strings", "force_parse", "allow_html", "compression",
-}
-
-// readerOptions turns what a resource says of its file into the options of the
-// CSV reader. A resource without any is sniffed.
-func readerOptions(descriptor map[string]any, sourceFormat string) (csv.Options, error) {
-	o := csv.Options{}
-	o.Encoding, _ = descriptor["encoding"].(string)
-	dialect := map[string]any{}
-	if d, ok := descriptor["dialect"].(map[string]any); ok {
-		maps.Copy(dialect, d)
-	}
-	for from, to := range map[string]string{
-		"delimiter": "delimiter", "quotechar": "quoteChar", "escapechar": "escapeChar",
-		"doublequote": "doubleQuote", "skipinitialspace": "skipInitialSpace", "lineterminator": "lineTerminator",
-	} {
-		if v, ok := descriptor[from]; ok && v != nil {
-			dialect[to] = v
-		}
-	}
-	skip, err := wholeNumber("skip_rows", descriptor["skip_rows"])
-	if err != nil {
-		return o, err
-	}
-	if len(dialect) == 0 && skip == 0 {
-		if sourceFormat == "tsv" {
-			dialect["delimiter"] = "\t"
-		} else {
-			return o, nil
-		}
-	}
-	d, problems := format.ParseDialect(dialect)
-	if len(problems) > 0 {
-		return o, errs.New(errs.Invalid, "engine.readerOptions", "dialect%s: %s", problems[0].Pointer, problems[0].Message)
-	}
-	d.SkipRows += skip
-	o.Dialect = &d
-	return o, nil
-}
-
-func wholeNumber(key string, v any) (int, error) {
-	if v == nil {
-		return 0, nil
-	}
-	n, err := strconv.Atoi(fmt.Sprint(v))
-	if err != nil || n < 0 {
-		return 0, errs.New(errs.Invalid, "engine.readerOptions", "%s must be a whole number, from 0", key)
-	}
-	return n, nil
-}
-
 // name is the resource's.
 func (t *table) name() string {
 	name, _ := t.resource.Added["name"].(string)
@@ -124,55 +68,34 @@ func (t *table) name() string {
 }
 
 // sourceFormat is the format that a table is read as.
-func (t *table) sourceFormat() string {
-	f, _ := t.resource.Added["format"].(string)
-	return strings.ToLower(f)
-}
-
-// reading finds out how a resource is read as a table. What keeps it from being
-// read goes into the problems.
-func reading(resource map[string]any, sourceFormat string, p *Problems) (schema *tableschema.Schema, options csv.Options, ok bool) {
-	schema, err := parseSchema(resource)
-	if err != nil {
-		p.add(Problem{Code: codeSchema, Message: strings.Join(errorLines(err), " ")})
-		return nil, options, false
-	}
-	if !readable(sourceFormat) {
-		p.add(unreadable(sourceFormat))
-		return schema, options, false
-	}
-	options, err = readerOptions(resource, sourceFormat)
-	if err != nil {
-		p.add(Problem{Code: codeDialect, Message: strings.Join(errorLines(err), " ")})
-		return schema, options, false
-	}
-	options.Pool = &stream.Pool{}
-	return schema, options, true
-}
+func (t *table) sourceFormat() string { return tables.FormatOf(t.resource.Added, "") }
 
 // openTable opens a file as a table and reads its header.
-func openTable(from io.Reader, options csv.Options) (*csv.Reader, []string, error) {
-	reader, err := csv.NewReader(from, options)
+func openTable(ctx context.Context, from tables.Source, options tables.Options) (format.Reader, []string, error) {
+	reader, err := tables.Open(ctx, from, options)
 	if err != nil {
 		return nil, nil, err
 	}
 	labels, err := reader.Header()
 	if err == io.EOF {
-		err = &csv.Error{Code: codeSource, Message: "the file is empty"}
+		err = &format.Error{Code: codeSource, Message: "the file is empty"}
 	}
-	return reader, labels, err
+	if err != nil {
+		reader.Close()
+		return nil, nil, err
+	}
+	return reader, labels, nil
 }
 
 // readTable reads, checks and writes a table. Its error is one of the source or
 // of the machine; what is wrong with the table is in its problems.
-func (r *run) readTable(ctx context.Context, t *table, from io.Reader) error {
-	schema, options, ok := reading(t.resource.Added, t.sourceFormat(), t.problems)
-	t.schema = schema
-	if !ok {
+func (r *run) readTable(ctx context.Context, t *table, from tables.Source) error {
+	var err error
+	if t.schema, err = parseSchema(t.resource.Added); err != nil {
+		t.problems.add(Problem{Code: codeSchema, Message: strings.Join(errorLines(err), " ")})
 		return nil
 	}
-	var err error
-	t.checker, err = newChecker(schema, true, r.Temp, t.problems)
+	t.checker, err = newChecker(t.schema, true, r.Temp, t.problems)
 	if err != nil {
 		return err
 	}
@@ -182,8 +105,8 @@ func (r *run) readTable(ctx context.Context, t *table, from io.Reader) error {
 			return err
 		}
 	}
-	if err := r.pump(ctx, t, from, options); err != nil {
-		if e, ok := errors.AsType[*csv.Error](err); ok {
+	if err := r.pump(ctx, t, from); err != nil {
+		if e, ok := errors.AsType[*format.Error](err); ok {
 			t.problems.add(Problem{Code: e.Code, Row: e.Row, Message: e.Message})
 			return t.checker.finish(ctx)
 		}
@@ -195,11 +118,13 @@ func (r *run) readTable(ctx context.Context, t *table, from io.Reader) error {
 
 // pump runs the parts of a table at the same time: one goroutine parses, this
 // one checks, and one an output writes. It returns when all have ended.
-func (r *run) pump(ctx context.Context, t *table, from io.Reader, options csv.Options) error {
-	reader, labels, err := openTable(from, options)
+func (r *run) pump(ctx context.Context, t *table, from tables.Source) error {
+	pool := &stream.Pool{}
+	reader, labels, err := openTable(ctx, from, tables.Options{Resource: t.resource.Added, Pool: pool, Temp: r.Temp})
 	if err != nil {
 		return err
 	}
+	defer reader.Close()
 	t.labels, t.encoding = labels, reader.Encoding()
 	t.checker.header(labels)
 
@@ -245,7 +170,7 @@ func (r *run) pump(ctx context.Context, t *table, from io.Reader, options csv.Op
 			}
 		})
 	}
-	_, err = protect(func() (struct{}, error) { return struct{}{}, t.checkBatches(options.Pool, raw, writers) })
+	_, err = protect(func() (struct{}, error) { return struct{}{}, t.checkBatches(pool, raw, writers) })
 	for _, w := range writers {
 		close(w)
 	}
@@ -296,10 +221,7 @@ func (o *output) write(schema *tableschema.Schema, batches <-chan *stream.Batch)
 	for i, f := range schema.Fields {
 		names[i] = f.Name
 	}
-	var w interface {
-		WriteBatch(*stream.Batch) error
-		Close() error
-	}
+	var w format.Writer
 	switch f := o.format(); f {
 	case "csv":
 		cw := csv.NewWriter(o.spool)
@@ -380,5 +302,6 @@ func (r *run) finishTable(ctx context.Context, t *table) error {
 // cleanDescriptor is what an output says of itself: without the reader options
 // of its source, which do not hold for it.
 func cleanDescriptor(d map[string]any) {
-	maps.DeleteFunc(d, func(k string, _ any) bool { return slices.Contains(tabulatorKeys, k) })
+	options := tables.ReaderOptions()
+	maps.DeleteFunc(d, func(k string, _ any) bool { return slices.Contains(options, k) })
 }

@@ -8,7 +8,9 @@ import (
 	"strings"
 
 	"github.com/datahq/specstore/internal/errs"
-	"github.com/datahq/specstore/internal/format/csv"
+	"github.com/datahq/specstore/internal/format"
+	"github.com/datahq/specstore/internal/format/tables"
+	"github.com/datahq/specstore/internal/stream"
 	"github.com/datahq/specstore/internal/tableschema"
 )
 
@@ -79,12 +81,9 @@ func Validate(ctx context.Context, temp string, tables []TableInput) ([]*TableRe
 func (report *TableReport) validate(ctx context.Context, temp string, in TableInput, refs references) error {
 	p := &report.Problems
 	report.unread = true
-	sourceFormat := in.Format
-	if f, ok := in.Resource["format"].(string); ok && f != "" {
-		sourceFormat = f
-	}
-	schema, options, ok := reading(in.Resource, strings.ToLower(sourceFormat), p)
-	if !ok {
+	schema, err := parseSchema(in.Resource)
+	if err != nil {
+		p.add(Problem{Code: codeSchema, Message: strings.Join(errorLines(err), " ")})
 		return nil
 	}
 	c, err := newChecker(schema, false, temp, p)
@@ -99,13 +98,13 @@ func (report *TableReport) validate(ctx context.Context, temp string, in TableIn
 			return struct{}{}, err
 		}
 		defer body.Close()
-		return struct{}{}, c.read(ctx, body, options)
+		return struct{}{}, c.read(ctx, tables.Source{Reader: body, Whole: tables.Spool(body, temp)}, tables.Options{Resource: in.Resource, Format: in.Format, Temp: temp})
 	})
 	report.Rows = c.rows
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if e, ok := errors.AsType[*csv.Error](err); ok {
+	if e, ok := errors.AsType[*format.Error](err); ok {
 		p.add(Problem{Code: e.Code, Row: e.Row, Message: e.Message})
 		return c.finish(ctx)
 	}
@@ -121,11 +120,13 @@ func (report *TableReport) validate(ctx context.Context, temp string, in TableIn
 }
 
 // read checks a whole table and keeps no row.
-func (c *checker) read(ctx context.Context, body io.Reader, options csv.Options) error {
-	reader, labels, err := openTable(body, options)
+func (c *checker) read(ctx context.Context, body tables.Source, options tables.Options) error {
+	options.Pool = &stream.Pool{}
+	reader, labels, err := openTable(ctx, body, options)
 	if err != nil {
 		return err
 	}
+	defer reader.Close()
 	c.header(labels)
 	out := options.Pool.Get()
 	defer out.Release()
@@ -148,17 +149,4 @@ func (c *checker) read(ctx context.Context, body io.Reader, options csv.Options)
 			return err
 		}
 	}
-}
-
-// readable says whether the engine reads tables of a format.
-func readable(format string) bool {
-	switch strings.ToLower(format) {
-	case "csv", "tsv", "txt", "":
-		return true
-	}
-	return false
-}
-
-func unreadable(format string) Problem {
-	return Problem{Code: codeFormat, Message: fmt.Sprintf("format %q cannot be read as a table; csv and tsv can", format)}
 }

@@ -18,10 +18,11 @@ const module = "github.com/datahq/specstore/"
 // layers are listed from the lowest. Packages of one layer do not meet.
 var layers = [][]string{
 	{"internal/errs"},
-	{"internal/tableschema", "internal/stream", "internal/sqldb", "internal/objstore", "internal/fetch", "internal/spill", "internal/jsondiff"},
-	{"internal/datapackage", "internal/auth"},
+	{"internal/tableschema", "internal/stream", "internal/sqldb", "internal/objstore", "internal/fetch", "internal/jsondiff"},
+	{"internal/datapackage", "internal/auth", "internal/spill"},
 	{"internal/flowspec", "internal/format"},
 	{"internal/format/csv", "internal/format/jsonrows"},
+	{"internal/format/tables"},
 	{"internal/plan"},
 	{"internal/processor"},
 	{"internal/registry", "internal/rawstore", "internal/engine"},

@@ -19,6 +19,24 @@ const (
 	MaxBytes = 256 << 10
 )
 
+// Kind says what a cell is in the file that it was read from. Text formats know
+// text alone; formats with types (JSON, XLSX, Parquet, SQLite) say more, and give
+// the text in the default form of that type (Table Schema).
+type Kind uint8
+
+// The kinds of cells.
+const (
+	Text     Kind = iota
+	Null          // no value; the text is empty
+	Integer       // -12
+	Number        // 1.50, 1E+3
+	Boolean       // true, false
+	Date          // 2020-01-02
+	Time          // 03:04:05
+	Datetime      // 2020-01-02T03:04:05
+	JSON          // an array or an object
+)
+
 // Batch is a run of rows of one table, cells as text. Rows need not have the
 // same number of cells.
 //
@@ -27,7 +45,7 @@ const (
 type Batch struct {
 	text    []byte
 	ends    []uint32 // end of each cell in text
-	nulls   []bool   // per cell
+	kinds   []Kind   // per cell
 	rowEnds []uint32 // end of each row in ends
 	numbers []int64  // physical number of each row
 
@@ -63,7 +81,10 @@ func (b *Batch) Cell(r, c int) []byte {
 }
 
 // Null reports whether a cell has no value.
-func (b *Batch) Null(r, c int) bool { return b.nulls[int(b.rowStart(r))+c] }
+func (b *Batch) Null(r, c int) bool { return b.Kind(r, c) == Null }
+
+// Kind is what a cell was in its file.
+func (b *Batch) Kind(r, c int) Kind { return b.kinds[int(b.rowStart(r))+c] }
 
 func (b *Batch) rowStart(r int) uint32 {
 	if r == 0 {
@@ -72,27 +93,24 @@ func (b *Batch) rowStart(r int) uint32 {
 	return b.rowEnds[r-1]
 }
 
-// Append adds a cell to the row that is being written.
-func (b *Batch) Append(text []byte) {
+// Append adds a cell of text to the row that is being written.
+func (b *Batch) Append(text []byte) { b.AppendKind(Text, text) }
+
+// AppendKind adds a cell to the row that is being written.
+func (b *Batch) AppendKind(k Kind, text []byte) {
 	b.text = append(b.text, text...)
 	b.ends = append(b.ends, uint32(len(b.text)))
-	b.nulls = append(b.nulls, false)
+	b.kinds = append(b.kinds, k)
 }
 
 // AppendPart adds text to the cell that is being written; [Batch.EndCell] ends it.
 func (b *Batch) AppendPart(text []byte) { b.text = append(b.text, text...) }
 
 // EndCell closes the cell that AppendPart wrote.
-func (b *Batch) EndCell() {
-	b.ends = append(b.ends, uint32(len(b.text)))
-	b.nulls = append(b.nulls, false)
-}
+func (b *Batch) EndCell() { b.AppendKind(Text, nil) }
 
 // AppendNull adds a cell without a value to the row that is being written.
-func (b *Batch) AppendNull() {
-	b.ends = append(b.ends, uint32(len(b.text)))
-	b.nulls = append(b.nulls, true)
-}
+func (b *Batch) AppendNull() { b.AppendKind(Null, nil) }
 
 // EndRow closes the row that is being written. number is its physical number in
 // the file, from 1, the header included.
@@ -111,7 +129,7 @@ func (b *Batch) DropRow() {
 	if cells > 0 {
 		end = b.ends[cells-1]
 	}
-	b.text, b.ends, b.nulls = b.text[:end], b.ends[:cells], b.nulls[:cells]
+	b.text, b.ends, b.kinds = b.text[:end], b.ends[:cells], b.kinds[:cells]
 }
 
 // Head is a view of the first rows: at most so many, with at most so many bytes
@@ -125,12 +143,12 @@ func (b *Batch) Head(rows, bytes int) *Batch {
 		}
 		rows--
 	}
-	return &Batch{text: b.text, ends: b.ends, nulls: b.nulls, rowEnds: b.rowEnds[:rows], numbers: b.numbers[:rows]}
+	return &Batch{text: b.text, ends: b.ends, kinds: b.kinds, rowEnds: b.rowEnds[:rows], numbers: b.numbers[:rows]}
 }
 
 // Reset empties the batch and keeps its memory.
 func (b *Batch) Reset() {
-	b.text, b.ends, b.nulls = b.text[:0], b.ends[:0], b.nulls[:0]
+	b.text, b.ends, b.kinds = b.text[:0], b.ends[:0], b.kinds[:0]
 	b.rowEnds, b.numbers = b.rowEnds[:0], b.numbers[:0]
 }
 

@@ -14,15 +14,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/datahq/specstore/internal/errs"
 	"github.com/datahq/specstore/internal/format"
 	"github.com/datahq/specstore/internal/stream"
-)
-
-// Limits that hold where [Options] says nothing else.
-const (
-	DefaultMaxColumns = 16384
-	DefaultMaxCell    = 64 << 20 // bytes
 )
 
 // Options say how a file is read.
@@ -30,27 +23,9 @@ type Options struct {
 	Dialect    *format.Dialect // nil: found out from the first rows
 	Encoding   string          // empty: found out from the bytes
 	Pool       *stream.Pool    // lends the batches; nil: one of its own
-	MaxColumns int             // of a row
-	MaxCell    int             // bytes of a cell; a row may have twice as many
+	MaxColumns int             // of a row; 0 is format.MaxColumns
+	MaxCell    int             // bytes of a cell, of which a row may have twice as many; 0 is format.MaxCell
 }
-
-// Error says why a file cannot be read on. Its code is one of frictionless v5.
-type Error struct {
-	Code    string // source-error or encoding-error
-	Row     int64  // physical, from 1; 0 where no row is to blame
-	Message string
-}
-
-// Error gives the message with its row.
-func (e *Error) Error() string {
-	if e.Row > 0 {
-		return fmt.Sprintf("row %d: %s", e.Row, e.Message)
-	}
-	return e.Message
-}
-
-// Unwrap makes it an Invalid error with its own text as the detail.
-func (e *Error) Unwrap() error { return errs.New(errs.Invalid, "csv", "%s", e.Error()) }
 
 const (
 	bufferBytes = 256 << 10
@@ -79,7 +54,7 @@ type Reader struct {
 	headerDone bool
 }
 
-// NewReader prepares a reader. Its error is an [Error] for an unknown encoding,
+// NewReader prepares a reader. Its error is an [format.Error] for an unknown encoding,
 // or one of the underlying reader.
 func NewReader(r io.Reader, o Options) (*Reader, error) {
 	text, err := format.NewText(r, o.Encoding)
@@ -91,10 +66,10 @@ func NewReader(r io.Reader, o Options) (*Reader, error) {
 		rd.pool = &stream.Pool{}
 	}
 	if rd.maxCols == 0 {
-		rd.maxCols = DefaultMaxColumns
+		rd.maxCols = format.MaxColumns
 	}
 	if rd.maxCell == 0 {
-		rd.maxCell = DefaultMaxCell
+		rd.maxCell = format.MaxCell
 	}
 	if o.Dialect != nil {
 		rd.use(*o.Dialect)
@@ -109,7 +84,7 @@ func NewReader(r io.Reader, o Options) (*Reader, error) {
 
 func asError(err error, row int64) error {
 	if e, ok := errors.AsType[*format.EncodingError](err); ok {
-		return &Error{Code: "encoding-error", Row: row, Message: e.Message}
+		return &format.Error{Code: format.CodeEncoding, Row: row, Message: e.Message}
 	}
 	return err
 }
@@ -136,13 +111,16 @@ func (r *Reader) Dialect() format.Dialect { return r.dialect }
 // Notes says what was read otherwise than declared.
 func (r *Reader) Notes() []string { return r.text.Notes() }
 
+// Close does nothing: a reader holds memory alone.
+func (r *Reader) Close() error { return nil }
+
 // Header gives the labels of the columns, white space round them cut. It is nil
 // where the dialect says that there is no header. A file without any row gives
-// io.EOF, one that ends before the header an [Error].
+// io.EOF, one that ends before the header an [format.Error].
 func (r *Reader) Header() ([]string, error) {
 	labels, err := r.header()
 	if err == io.EOF && r.row > 0 {
-		err = &Error{Code: "source-error", Message: fmt.Sprintf("the file ends after row %d, before the row that its dialect takes for the first", r.row)}
+		err = &format.Error{Code: format.CodeSource, Message: fmt.Sprintf("the file ends after row %d, before the row that its dialect takes for the first", r.row)}
 	}
 	return labels, err
 }
@@ -200,7 +178,7 @@ func (r *Reader) header() ([]string, error) {
 
 // Next gives the next rows. Rows are numbered as they stand in the file, the
 // header and rows that are dropped included. A row that is an empty line has one
-// empty cell. Rows before one that cannot be read are given first, its [Error]
+// empty cell. Rows before one that cannot be read are given first, its [format.Error]
 // by the next call. The end is io.EOF; the caller releases the batch.
 func (r *Reader) Next() (*stream.Batch, error) {
 	if !r.headerDone {
@@ -284,7 +262,7 @@ func (r *Reader) readRow(b *stream.Batch) error {
 			return asError(r.readErr, r.row+1)
 		}
 		if r.end-r.pos > 2*r.maxCell {
-			return &Error{Code: "source-error", Row: r.row + 1, Message: fmt.Sprintf("the row is longer than the limit of %s", size(2*r.maxCell))}
+			return &format.Error{Code: format.CodeSource, Row: r.row + 1, Message: fmt.Sprintf("the row is longer than the limit of %s", size(2*r.maxCell))}
 		}
 		want := 2 * (r.end - r.pos)
 		if r.end-r.pos < r.maxCell { // where an open quote is found out, it need not be more
@@ -332,7 +310,7 @@ func (r *Reader) parse(b *stream.Batch) (int, error) {
 	p := 0
 	for column := 1; ; column++ {
 		if column > r.maxCols {
-			return 0, &Error{Code: "source-error", Row: r.row + 1, Message: fmt.Sprintf("the row has more than %d columns, the limit", r.maxCols)}
+			return 0, &format.Error{Code: format.CodeSource, Row: r.row + 1, Message: fmt.Sprintf("the row has more than %d columns, the limit", r.maxCols)}
 		}
 		if r.dialect.SkipInitialSpace {
 			for p < len(buf) && buf[p] == ' ' {
@@ -343,7 +321,7 @@ func (r *Reader) parse(b *stream.Batch) (int, error) {
 		if p < len(buf) && r.quote != 0 && buf[p] == r.quote {
 			n, ok := r.quoted(b, buf[p:], last)
 			if !ok && len(buf)-p > r.maxCell {
-				return 0, &Error{Code: "source-error", Row: r.row + 1, Message: fmt.Sprintf("the quote that opens the cell in column %d is not closed within %s, the limit of a cell: double it if it belongs to the text, or declare another quoteChar", column, size(r.maxCell))}
+				return 0, &format.Error{Code: format.CodeSource, Row: r.row + 1, Message: fmt.Sprintf("the quote that opens the cell in column %d is not closed within %s, the limit of a cell: double it if it belongs to the text, or declare another quoteChar", column, size(r.maxCell))}
 			}
 			if !ok {
 				return -1, nil
@@ -361,7 +339,7 @@ func (r *Reader) parse(b *stream.Batch) (int, error) {
 			}
 			c := buf[p]
 			if c == 0 {
-				return 0, &Error{Code: "source-error", Row: r.row + 1, Message: "the file holds a NUL byte: it is no text, or its encoding must be declared"}
+				return 0, &format.Error{Code: format.CodeSource, Row: r.row + 1, Message: "the file holds a NUL byte: it is no text, or its encoding must be declared"}
 			}
 			if c == r.escape && r.escape != 0 {
 				if p+1 >= len(buf) {
@@ -388,7 +366,7 @@ func (r *Reader) parse(b *stream.Batch) (int, error) {
 			break
 		}
 		if p-start > r.maxCell {
-			return 0, &Error{Code: "source-error", Row: r.row + 1, Message: fmt.Sprintf("the cell in column %d is longer than the limit of %s", column, size(r.maxCell))}
+			return 0, &format.Error{Code: format.CodeSource, Row: r.row + 1, Message: fmt.Sprintf("the cell in column %d is longer than the limit of %s", column, size(r.maxCell))}
 		}
 		if p == len(buf) && !last {
 			return -1, nil

@@ -150,7 +150,7 @@ func TestReadCases(t *testing.T) {
 			}
 			header, rows, err := readAll(c.body(t), o)
 			if c.Expect.Error != "" {
-				e, ok := errors.AsType[*ours.Error](err)
+				e, ok := errors.AsType[*format.Error](err)
 				if !ok || e.Code != c.Expect.Error {
 					t.Errorf("%v, want %s", err, c.Expect.Error)
 				}

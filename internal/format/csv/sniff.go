@@ -38,7 +38,7 @@ func sniff(sample []byte, whole bool) format.Dialect {
 // measure reads the sample by a dialect: the share of rows that are as wide as
 // the first, its width, and whether a blank follows every delimiter.
 func measure(sample []byte, whole bool, d format.Dialect) (same float64, width int, blanks bool) {
-	r := &Reader{pool: &stream.Pool{}, maxCols: DefaultMaxColumns, maxCell: DefaultMaxCell, buf: sample, end: len(sample)}
+	r := &Reader{pool: &stream.Pool{}, maxCols: format.MaxColumns, maxCell: format.MaxCell, buf: sample, end: len(sample)}
 	r.use(d)
 	if whole {
 		r.readErr = io.EOF

@@ -152,7 +152,7 @@ func TestErrors(t *testing.T) {
 		{"an unknown encoding", "a\n", "klingon", ours.Options{Encoding: "klingon"}, 0, 0},
 	} {
 		_, rows, err := readAll([]byte(c.body), c.options)
-		e, ok := errors.AsType[*ours.Error](err)
+		e, ok := errors.AsType[*format.Error](err)
 		if !ok || len(rows) != c.rows || e.Row != c.row || !strings.Contains(e.Message, c.want) {
 			t.Errorf("%s: %d rows, then %v", c.name, len(rows), err)
 		}
