@@ -33,6 +33,7 @@ type config struct {
 	runner      registry.Runner
 	dpp         *dpp.Client   // nil where there is no such service
 	plans       plan.Settings // for it
+	processors  []string      // that specs may name to it; "*" is any
 	// legacyZone is that of the times in a database of the original; nil is the machine's.
 	legacyZone *time.Location
 }
@@ -61,6 +62,7 @@ func serverConfig(env *Env, cmd *cobra.Command) (*config, error) {
 		publicURL:   strings.TrimRight(variable(env, cmd, "public-url", "SPECSTORE_PUBLIC_URL", ""), "/"),
 		updateToken: env.Getenv("SPECSTORE_UPDATE_TOKEN"),
 		logFormat:   variable(env, cmd, "log", "SPECSTORE_LOG", "text"),
+		processors:  list(env.Getenv("SPECSTORE_DPP_PROCESSORS")),
 	}
 	wrong := func(name, format string, args ...any) error {
 		return errs.New(errs.Invalid, "cli.config", name+": "+format, args...)
@@ -137,6 +139,17 @@ func (c *config) chooseRunner(env *Env, wrong func(name, format string, args ...
 		return wrong("PKGSTORE_BUCKET", "with DPP_URL a bucket for the pipelines' outputs is needed, or PLANNER_LOCAL")
 	}
 	return nil
+}
+
+// list reads a variable of words separated by commas.
+func list(value string) []string {
+	var out []string
+	for word := range strings.SplitSeq(value, ",") {
+		if word = strings.TrimSpace(word); word != "" {
+			out = append(out, word)
+		}
+	}
+	return out
 }
 
 // embeddedDatabase reports whether the database is a file of this machine.

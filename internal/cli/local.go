@@ -207,13 +207,7 @@ func (s *localSources) Open(ctx context.Context, url string) (io.ReadCloser, eng
 }
 
 func newFetch(env *Env) (*fetch.Client, error) {
-	var allow []string
-	for a := range strings.SplitSeq(env.Getenv("SPECSTORE_FETCH_ALLOW"), ",") {
-		if a = strings.TrimSpace(a); a != "" {
-			allow = append(allow, a)
-		}
-	}
-	return fetch.New(fetch.Config{Allow: allow})
+	return fetch.New(fetch.Config{Allow: list(env.Getenv("SPECSTORE_FETCH_ALLOW"))})
 }
 
 func isDir(path string) bool {

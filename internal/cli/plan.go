@@ -40,16 +40,14 @@ matter for plans that an external datapackage-pipelines service runs.`,
 				Settings: planSettings(env),
 			}
 			if cmd.Flags().Changed("allowed-types") {
-				in.AllowedTypes = []string{}
-				for t := range strings.SplitSeq(allowed, ",") {
-					if t = strings.TrimSpace(t); t != "" {
-						in.AllowedTypes = append(in.AllowedTypes, t)
-					}
-				}
+				in.AllowedTypes = append([]string{}, list(allowed)...)
 			}
 			pipelines, err := plan.Plan(in)
 			if err != nil {
 				return exit(exitUsage, err)
+			}
+			for _, note := range plan.Notes(in) {
+				fmt.Fprintf(env.Stderr, "note: %s\n", note)
 			}
 			if asJSON {
 				return writeJSON(env.Stdout, pipelines)

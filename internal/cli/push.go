@@ -142,12 +142,14 @@ func uploadFiles(ctx context.Context, env *Env, cl *client.Client, spec *flowspe
 	local := map[string]string{} // path in the package to file
 	base := filepath.Dir(spec.URL)
 	for _, r := range spec.Resources {
-		at, mapped := spec.Mapped(r)
-		if !mapped {
-			at = r.Path
-		}
-		if !datapackage.IsURL(at) {
-			local[r.Path] = localPath(base, at)
+		for _, path := range r.Paths {
+			at, mapped := spec.Mapped(r, path)
+			if !mapped {
+				at = path
+			}
+			if !datapackage.IsURL(at) {
+				local[path] = localPath(base, at)
+			}
 		}
 	}
 	input := spec.Raw["inputs"].([]any)[0].(map[string]any)

@@ -12,6 +12,7 @@ import (
 	"github.com/datahq/specstore/internal/errs"
 	"github.com/datahq/specstore/internal/flowspec"
 	"github.com/datahq/specstore/internal/plan"
+	"github.com/datahq/specstore/internal/processor"
 	"github.com/spf13/cobra"
 )
 
@@ -152,12 +153,15 @@ func newsLine(e engine.Event) string {
 // planLocal checks a spec and plans it for the embedded engine.
 func planLocal(raw map[string]any, now time.Time) ([]plan.Pipeline, error) {
 	spec, problems := flowspec.Check(raw)
+	if spec != nil {
+		problems = processor.CheckSteps(spec)
+	}
 	if len(problems) > 0 {
 		return nil, errs.New(errs.Invalid, "cli.planLocal", "the spec is not valid:\n  %s", strings.Join(flowspec.ProblemLines(problems), "\n  "))
 	}
 	at := now.UTC().Format("2006-01-02T15:04:05.000000Z")
 	return plan.Plan(plan.Input{
-		Spec: spec, Revision: "1", UpdateTime: at, CreateTime: at,
+		Spec: spec, Revision: "1", UpdateTime: at, CreateTime: at, AllowedTypes: plan.EmbeddedTypes(),
 		Settings: plan.Settings{Local: true},
 	})
 }

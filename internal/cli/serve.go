@@ -186,7 +186,7 @@ func (c *config) parts(ctx context.Context, env *Env, store *registry.Store) (*p
 	}
 	host, _ := os.Hostname()
 	p.Parts = service.Parts{
-		Runner: c.runner, Plans: c.plans,
+		Runner: c.runner, Plans: c.plans, Processors: c.processors,
 		Registry: store, Verifier: &auth.Verifier{Keys: keys, Now: env.Now},
 		Raw: rawstore.New(raw, []byte(secret), env.Now), Packages: pkgstore.New(packages, c.publicURL+"/pkgstore"),
 		Fetch: fetcher, RawBases: bases, Secret: []byte(secret), Now: env.Now,

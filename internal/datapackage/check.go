@@ -3,16 +3,12 @@ package datapackage
 import (
 	"fmt"
 	"strings"
+
+	"github.com/datahq/specstore/internal/jsonschema"
 )
 
 // Problem is one thing that is wrong with a document.
-type Problem struct {
-	Pointer string // a JSON pointer (RFC 6901): /resources/0/path
-	Message string
-}
-
-// String gives pointer and message in a line.
-func (p Problem) String() string { return p.Pointer + ": " + p.Message }
+type Problem = jsonschema.Problem
 
 // Pointer makes a JSON pointer of its parts.
 func Pointer(parts ...any) string {
@@ -34,6 +30,17 @@ func IsURL(path string) bool {
 	}
 	scheme = strings.ToLower(scheme)
 	return scheme == "http" || scheme == "https"
+}
+
+// Extension is what stands behind the last dot of the last segment of a path or
+// address, leading dots left out. Queries and fragments are not cut off.
+func Extension(path string) string {
+	segment := strings.TrimLeft(path[strings.LastIndexByte(path, '/')+1:], ".")
+	dot := strings.LastIndexByte(segment, '.')
+	if dot < 0 {
+		return ""
+	}
+	return segment[dot+1:]
 }
 
 // SafePath reports whether a path is relative and stays inside its package, as
@@ -59,7 +66,7 @@ func SafePath(path string) bool {
 func Check(descriptor map[string]any) []Problem {
 	var problems []Problem
 	add := func(pointer, format string, args ...any) {
-		problems = append(problems, Problem{pointer, fmt.Sprintf(format, args...)})
+		problems = append(problems, Problem{Pointer: pointer, Message: fmt.Sprintf(format, args...)})
 	}
 	list, ok := descriptor["resources"].([]any)
 	if !ok || len(list) == 0 {

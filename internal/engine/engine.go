@@ -169,6 +169,7 @@ type run struct {
 	nodes      []*node
 	byID       map[string]*node
 	sources    []*source
+	byURL      map[string]*source
 	references references
 }
 
@@ -185,7 +186,7 @@ func Execute(ctx context.Context, flow Flow) (*Outcome, error) {
 	if len(flow.Pipelines) == 0 {
 		return nil, errs.New(errs.Invalid, "engine.Execute", "the flow has no pipelines")
 	}
-	r := &run{Flow: flow, byID: map[string]*node{}}
+	r := &run{Flow: flow, byID: map[string]*node{}, byURL: map[string]*source{}}
 	defer r.close()
 	if err := r.compile(ctx); err != nil {
 		return nil, err

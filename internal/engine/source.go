@@ -15,7 +15,7 @@ import (
 
 // source is a file that a flow reads: once, however many pipelines want it.
 type source struct {
-	url    string
+	urls   []string // of its parts, mostly one
 	info   SourceInfo
 	copies []*copyOf
 	tables []*table
@@ -57,8 +57,8 @@ func (r *run) collect() error {
 		}
 		if n.pkg.Zip != nil {
 			for _, res := range n.pkg.Zip.Resources {
-				if res.URL != "" {
-					s := r.source(res.URL)
+				if res.URLs != nil {
+					s := r.source(res.URLs)
 					s.wanted = s.wanted || !n.ended
 				}
 			}
@@ -66,14 +66,14 @@ func (r *run) collect() error {
 		}
 		for _, res := range n.pkg.Resources {
 			switch {
-			case res.URL != "" && res.Streaming:
+			case res.URLs != nil && res.Streaming:
 				t, err := r.table(n, res)
 				if err != nil {
 					return err
 				}
 				t.outputs = append(t.outputs, &output{node: n, table: t, resource: res, limit: n.pkg.Preview})
-			case res.URL != "":
-				s := r.source(res.URL)
+			case res.URLs != nil:
+				s := r.source(res.URLs)
 				s.wanted = s.wanted || !n.ended
 				s.copies = append(s.copies, &copyOf{n, res})
 			case res.Pipeline != "" && res.Streaming:
@@ -161,21 +161,21 @@ func (r *run) finishReferences(ctx context.Context) error {
 	return nil
 }
 
-func (r *run) source(url string) *source {
-	for _, s := range r.sources {
-		if s.url == url {
-			return s
-		}
+func (r *run) source(urls []string) *source {
+	key := strings.Join(urls, "\n") // which no address holds
+	s, ok := r.byURL[key]
+	if !ok {
+		s = &source{urls: urls}
+		r.byURL[key] = s
+		r.sources = append(r.sources, s)
 	}
-	s := &source{url: url}
-	r.sources = append(r.sources, s)
 	return s
 }
 
 // table finds the table that a resource is, or makes it. Two resources are one
 // table when they are read from the same place in the same way.
 func (r *run) table(n *node, res *processor.Resource) (*table, error) {
-	s := r.source(res.URL)
+	s := r.source(res.URLs)
 	key, err := json.Marshal(res.Added)
 	if err != nil {
 		return nil, err
@@ -204,21 +204,6 @@ func (r *run) outputOf(pipeline string) *output {
 		}
 	}
 	return nil
-}
-
-// open opens the source. The plan marks the format behind the URL where the URL
-// does not end with it.
-func (r *run) open(ctx context.Context, s *source) (io.ReadCloser, error) {
-	url := s.url
-	if i := strings.LastIndex(url, "#."); i >= 0 && !strings.ContainsAny(url[i:], "/?") {
-		url = url[:i]
-	}
-	body, info, err := r.Sources.Open(ctx, url)
-	if err != nil {
-		return nil, err
-	}
-	s.info = info
-	return body, nil
 }
 
 // readSource reads a source once and finishes what needs nothing else.

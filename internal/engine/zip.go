@@ -41,7 +41,7 @@ func (r *run) zip(ctx context.Context, n *node) (*Result, error) {
 	var total int64
 	for _, res := range n.pkg.Zip.Resources {
 		d := r.describe(res)
-		body, path, size, err := r.content(ctx, res.Pipeline, res.Made, res.URL, res.Text)
+		body, path, size, err := r.content(ctx, res.Pipeline, res.Made, res.URLs, res.Text)
 		if err != nil {
 			return nil, err
 		}
@@ -103,7 +103,7 @@ func addEntry(w *zip.Writer, path string, body io.Reader) error {
 
 // content opens a file of the archive: one that a pipeline made, a source, or a
 // text of the descriptor. path is the one inside a package where it is known.
-func (r *run) content(ctx context.Context, pipeline, name, url string, text []byte) (body io.ReadCloser, path string, size int64, err error) {
+func (r *run) content(ctx context.Context, pipeline, name string, urls []string, text []byte) (body io.ReadCloser, path string, size int64, err error) {
 	switch {
 	case pipeline != "":
 		if by := r.byID[pipeline]; by != nil && by.result != nil {
@@ -115,8 +115,8 @@ func (r *run) content(ctx context.Context, pipeline, name, url string, text []by
 			}
 		}
 		return nil, "", 0, errs.New(errs.Invalid, "engine.zip", "the pipeline %s made no file %q", pipeline, name)
-	case url != "":
-		s := r.source(url)
+	case urls != nil:
+		s := r.source(urls)
 		if s.err != nil {
 			return nil, "", 0, s.err
 		}

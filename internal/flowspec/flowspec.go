@@ -1,8 +1,9 @@
 // Package flowspec reads and checks Flow-Specs: what an owner uploads to say which
 // data are to be published, and how.
 //
-// [Check] finds all problems of a spec at once, each with a JSON pointer, and gives
-// a [Spec] in which what later layers rely on is of the right type, names are
+// The form of a Flow-Spec is a published JSON Schema ([Schema]). [Check] holds a spec
+// against it and against what no JSON Schema can say, finds all problems at once, each
+// with a JSON pointer, and gives a [Spec] in which what later layers rely on is of the right type, names are
 // usable and no two things that a flow makes have one name. What is uploaded is
 // never altered and nothing of it is opened or fetched. What a spec makes of itself
 // is bounded: a pointer to one schema from many resources is short to write and
@@ -11,14 +12,11 @@ package flowspec
 
 import (
 	"fmt"
-	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"unicode"
 
 	"github.com/datahq/specstore/internal/datapackage"
-	"github.com/datahq/specstore/internal/errs"
 	"golang.org/x/text/unicode/norm"
 )
 
@@ -51,12 +49,14 @@ type Spec struct {
 	Dataset     string
 	Findability string // Published where it is not said
 
-	// URL is the place of the descriptor, which relative paths start from.
+	// URL is the place of the descriptor, which relative paths start from:
+	// "datapackage.json" where the spec does not say it.
 	URL         string
 	Descriptor  map[string]any
 	Resources   []Resource
 	Processing  []Processing
-	ZipFile     string // file name of the archive
+	ZipFile     string   // file name of the archive
+	Outputs     []Output // beside the archive, one of a kind
 	Schedule    Schedule
 	UpdateTime  string // of `meta`, which the service overrides
 	CreateTime  string
@@ -65,16 +65,44 @@ type Spec struct {
 
 // Resource is one resource of the descriptor, pointers in it resolved.
 type Resource struct {
-	Name       string
-	Path       string // a URL, or relative to the descriptor
+	Name string
+	// Paths are URLs, or relative to the descriptor. There is one, but where the file
+	// is in several parts; none where the data are inline.
+	Paths      []string
+	Inline     *Inline
 	Descriptor map[string]any
 }
 
-// Mapped gives the address that the spec's resource-mapping has for a resource: the
-// entry of its path, else of its name. An entry that is null hides the other.
-func (s *Spec) Mapped(r Resource) (url string, ok bool) {
-	v, found := s.resourceMap[r.Path]
-	if !found {
+// Inline is data that stand in the descriptor.
+type Inline struct {
+	Text   []byte
+	Format string // what the text is: a file name's ending, or json
+}
+
+// Output is a form of the data that the spec asks for.
+type Output struct {
+	Kind string // one of those of the Flow-Spec's schema, but zip
+	File string // of sqlite: the database's file name
+}
+
+// The kinds of outputs that are planned where the runner makes them.
+const (
+	SQLite  = "sqlite"
+	Parquet = "parquet"
+	XLSX    = "xlsx"
+)
+
+// Wants reports whether the spec asks for outputs of a kind.
+func (s *Spec) Wants(kind string) bool {
+	return slices.ContainsFunc(s.Outputs, func(o Output) bool { return o.Kind == kind })
+}
+
+// Mapped gives the address that the spec's resource-mapping has for a path of a
+// resource: the entry of the path, else, where it is the only one, of the name. An
+// entry that is null hides the other.
+func (s *Spec) Mapped(r Resource, path string) (url string, ok bool) {
+	v, found := s.resourceMap[path]
+	if !found && len(r.Paths) == 1 {
 		v = s.resourceMap[r.Name]
 	}
 	url, ok = v.(string)
@@ -101,7 +129,7 @@ func (s *Spec) ID() string { return s.OwnerID + "/" + s.Dataset }
 // Limits of a spec.
 const (
 	maxName     = 100     // characters
-	maxTables   = 10_000  // resources, and as many entries of processing
+	maxInline   = 2 << 20 // bytes of the inline data of all resources
 	maxValues   = 1 << 19 // JSON values in the resources and tables of a plan, pointers followed
 	maxProblems = 1000    // that are told at once
 )
@@ -138,507 +166,4 @@ func checkName(name string) string {
 
 func allDigits(s string) bool {
 	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return r < '0' || r > '9' })
-}
-
-// checker collects problems.
-type checker struct {
-	problems []Problem
-	values   int // of a plan so far
-}
-
-// spend counts the values of a part of the plan, and says whether they are still
-// within the limit. Counting ends there.
-func (c *checker) spend(v any) bool {
-	if c.values++; c.values > maxValues {
-		return false
-	}
-	switch v := v.(type) {
-	case map[string]any:
-		for _, item := range v {
-			if !c.spend(item) {
-				return false
-			}
-		}
-	case []any:
-		for _, item := range v {
-			if !c.spend(item) {
-				return false
-			}
-		}
-	}
-	return true
-}
-
-const tooManyValues = "the resources and tables hold more than %d values, schemas counted wherever they are used"
-
-// tables reads a list of resources or of processing and bounds its length.
-func (c *checker) tables(m map[string]any, at, key string) []any {
-	list := c.list(m, at, key)
-	if len(list) > maxTables {
-		c.add(at+"/"+key, "must not have more than %d entries", maxTables)
-		return nil
-	}
-	return list
-}
-
-func (c *checker) add(pointer, format string, args ...any) {
-	if len(c.problems) >= maxProblems {
-		return
-	}
-	c.problems = append(c.problems, Problem{Pointer: pointer, Message: fmt.Sprintf(format, args...)})
-}
-
-// object reads an object; an absent or null one is nil, which is a problem where it
-// is required.
-func (c *checker) object(m map[string]any, at, key string, required bool) map[string]any {
-	v, ok := m[key]
-	if !ok || v == nil {
-		if required {
-			c.add(at+"/"+key, "is required")
-		}
-		return nil
-	}
-	o, ok := v.(map[string]any)
-	if !ok {
-		c.add(at+"/"+key, "must be an object")
-	}
-	return o
-}
-
-// list reads an optional list; null is absent.
-func (c *checker) list(m map[string]any, at, key string) []any {
-	v, ok := m[key]
-	if !ok || v == nil {
-		return nil
-	}
-	l, ok := v.([]any)
-	if !ok {
-		c.add(at+"/"+key, "must be a list")
-	}
-	return l
-}
-
-// text reads a text; an absent or null one is empty, which is a problem where it is
-// required.
-func (c *checker) text(m map[string]any, at, key string, required bool) (string, bool) {
-	v, ok := m[key]
-	if !ok || v == nil {
-		if required {
-			c.add(at+"/"+key, "is required")
-		}
-		return "", !required
-	}
-	s, ok := v.(string)
-	if !ok {
-		c.add(at+"/"+key, "must be a text")
-	}
-	return s, ok
-}
-
-// Check checks an uploaded object. The spec is nil where there are problems, of
-// which the first thousand are told.
-func Check(raw map[string]any) (*Spec, []Problem) {
-	c := &checker{}
-	s := &Spec{Raw: raw, Findability: Published}
-	c.meta(s)
-	c.input(s)
-	c.processing(s)
-	c.outputs(s)
-	if v := raw["schedule"]; v != nil {
-		schedule, err := ParseSchedule(v)
-		if err != nil {
-			c.add("/schedule", "%s", errs.Detail(err))
-		}
-		s.Schedule = schedule
-	}
-	if len(c.problems) == 0 {
-		c.collisions(s)
-	}
-	if len(c.problems) > 0 {
-		return nil, c.problems
-	}
-	return s, nil
-}
-
-func (c *checker) meta(s *Spec) {
-	meta := c.object(s.Raw, "", "meta", true)
-	if meta == nil {
-		return
-	}
-	name := func(key string, reserved []string) string {
-		v, ok := c.text(meta, "/meta", key, true)
-		if ok {
-			if wrong := checkName(v); wrong != "" {
-				c.add("/meta/"+key, "%s", wrong)
-			} else if slices.Contains(reserved, v) {
-				c.add("/meta/"+key, "the name %q is reserved", v)
-			}
-		}
-		return v
-	}
-	s.OwnerID = name("ownerid", ReservedOwners)
-	s.Dataset = name("dataset", ReservedDatasets)
-	if owner, ok := c.text(meta, "/meta", "owner", false); ok && owner != "" {
-		s.Owner = owner
-		if wrong := checkName(owner); wrong != "" {
-			c.add("/meta/owner", "%s", wrong)
-		} else if slices.Contains(ReservedOwners, owner) {
-			c.add("/meta/owner", "the name %q is reserved", owner)
-		}
-	}
-	if v, ok := meta["findability"]; ok {
-		s.Findability, ok = v.(string)
-		if !ok || !slices.Contains([]string{Published, Unlisted, Private}, s.Findability) {
-			c.add("/meta/findability", "must be published, unlisted or private")
-		}
-	}
-	// The service sets both; texts of other kinds are of no use to anybody.
-	s.UpdateTime, _ = meta["update_time"].(string)
-	s.CreateTime, _ = meta["create_time"].(string)
-}
-
-func (c *checker) input(s *Spec) {
-	list, _ := s.Raw["inputs"].([]any)
-	if len(list) != 1 {
-		c.add("/inputs", "exactly one input is supported")
-		return
-	}
-	const at = "/inputs/0"
-	input, ok := list[0].(map[string]any)
-	if !ok {
-		c.add(at, "must be an object")
-		return
-	}
-	if kind, ok := c.text(input, at, "kind", true); ok && kind != "datapackage" {
-		c.add(at+"/kind", "unsupported input kind %q: it must be datapackage", kind)
-	}
-	url, urlOK := c.text(input, at, "url", false)
-	s.URL = url
-	parameters := c.object(input, at, "parameters", true)
-	if parameters == nil {
-		return
-	}
-	if m := c.object(parameters, at+"/parameters", "resource-mapping", false); m != nil {
-		s.resourceMap = m
-		for k, v := range m {
-			if _, ok := v.(string); !ok && v != nil {
-				c.add(at+"/parameters/resource-mapping"+datapackage.Pointer(k), "must be a text")
-			}
-		}
-	}
-	s.Descriptor = c.object(parameters, at+"/parameters", "descriptor", true)
-	if s.Descriptor != nil {
-		c.descriptor(s, at+"/parameters/descriptor", urlOK && url != "")
-	}
-}
-
-var (
-	packageProfiles  = []string{"data-package", "tabular-data-package", "fiscal-data-package"}
-	resourceProfiles = []string{"data-resource", "tabular-data-resource"}
-	profiles         = slices.Concat(packageProfiles, resourceProfiles)
-	// leaking are the properties of resources that would change what a plan does.
-	leaking = []string{"dpp", "resource", "signed", "geojsonSchema"}
-)
-
-func (c *checker) profile(m map[string]any, at string) {
-	v, ok := m["profile"]
-	if !ok {
-		return
-	}
-	if p, ok := v.(string); !ok || !slices.Contains(profiles, p) {
-		c.add(at+"/profile", "unknown profile: the known ones are %s", strings.Join(profiles, ", "))
-	}
-}
-
-func (c *checker) descriptor(s *Spec, at string, hasURL bool) {
-	c.profile(s.Descriptor, at)
-	if v, ok := s.Descriptor["readme"]; ok && v != nil {
-		c.text(s.Descriptor, at, "readme", false)
-	}
-	seen := map[string]bool{}
-	for i, v := range c.tables(s.Descriptor, at, "resources") {
-		at := fmt.Sprintf("%s/resources/%d", at, i)
-		raw, ok := v.(map[string]any)
-		if !ok {
-			c.add(at, "must be an object")
-			continue
-		}
-		r := Resource{Descriptor: raw}
-		if r.Name, ok = c.text(raw, at, "name", true); ok {
-			switch wrong := checkName(r.Name); {
-			case wrong != "":
-				c.add(at+"/name", "%s", wrong)
-			case allDigits(r.Name):
-				c.add(at+"/name", "the name must not be a number: packages of revisions have such names")
-			case seen[r.Name]:
-				c.add(at+"/name", "the name %q was used before", r.Name)
-			}
-			seen[r.Name] = true
-		}
-		if v, ok := raw["format"]; ok && v != nil {
-			c.text(raw, at, "format", false)
-		}
-		c.profile(raw, at)
-		for _, k := range leaking {
-			if _, ok := raw[k]; ok {
-				c.add(at+"/"+k, "a resource must not have the property %q", k)
-			}
-		}
-		r.Path, ok = c.path(raw, at)
-		if _, mapped := s.Mapped(r); ok && !mapped && !hasURL && !datapackage.IsURL(r.Path) {
-			c.add("/inputs/0/url", "is required: the path %q is relative to it", r.Path)
-		}
-		r.Descriptor = c.resolve(s.Descriptor, raw, at)
-		if !c.spend(r.Descriptor) {
-			c.add(at, tooManyValues, maxValues)
-			return
-		}
-		s.Resources = append(s.Resources, r)
-	}
-}
-
-// path reads where a resource lies. The old property `url` wins over `path`.
-func (c *checker) path(raw map[string]any, at string) (string, bool) {
-	key := "path"
-	if raw["url"] != nil {
-		key = "url"
-	}
-	v := raw[key]
-	if list, ok := v.([]any); ok {
-		if len(list) != 1 {
-			c.add(at+"/"+key, "data in several files is not supported: give one path")
-			return "", false
-		}
-		v = list[0]
-	}
-	if v == nil && raw["data"] != nil {
-		c.add(at+"/path", "is required: data inside the descriptor is not supported")
-		return "", false
-	}
-	if v == nil {
-		c.add(at+"/path", "is required")
-		return "", false
-	}
-	path, ok := v.(string)
-	switch {
-	case !ok:
-		c.add(at+"/"+key, "must be a text")
-		return "", false
-	case datapackage.IsURL(path):
-	case !datapackage.SafePath(path) || path[0] == '$' || path[0] == '%' && strings.Contains(path[1:], "%"):
-		c.add(at+"/"+key, "unsafe path %q: it must be a URL (http, https) or relative and inside the package", path)
-		return "", false
-	}
-	return path, true
-}
-
-// resolve gives a resource with what its schema and dialect point at in their
-// place, and without a schema or dialect that is null.
-func (c *checker) resolve(root, raw map[string]any, at string) map[string]any {
-	out := maps.Clone(raw)
-	for _, key := range []string{"schema", "dialect"} {
-		v, ok := raw[key]
-		switch v := v.(type) {
-		case nil:
-			if ok {
-				delete(out, key)
-			}
-		case map[string]any:
-		case string:
-			target, ok := lookup(root, v).(map[string]any)
-			if !ok {
-				c.add(at+"/"+key, "%s must be an object, or a pointer (#/…) to one in the descriptor", key)
-				continue
-			}
-			out[key] = target
-		default:
-			c.add(at+"/"+key, "%s must be an object, or a pointer (#/…) to one in the descriptor", key)
-		}
-	}
-	return out
-}
-
-// lookup follows a JSON pointer of the form #/a/0/b; nil where it leads nowhere.
-func lookup(v any, pointer string) any {
-	rest, ok := strings.CutPrefix(pointer, "#/")
-	if !ok {
-		return nil
-	}
-	for part := range strings.SplitSeq(rest, "/") {
-		part = strings.ReplaceAll(strings.ReplaceAll(part, "~1", "/"), "~0", "~")
-		switch at := v.(type) {
-		case map[string]any:
-			v = at[part]
-		case []any:
-			i := -1
-			if allDigits(part) && len(part) < 10 {
-				i, _ = strconv.Atoi(part) // it is one
-			}
-			if i < 0 || i >= len(at) {
-				return nil
-			}
-			v = at[i]
-		default:
-			return nil
-		}
-	}
-	return v
-}
-
-// sealed are the properties of a resource that reader options must not replace.
-var sealed = []string{"name", "url", "path", "datahub", "schema", "dpp", "resource", "signed", "geojsonSchema", "data"}
-
-func (c *checker) processing(s *Spec) {
-	for i, v := range c.tables(s.Raw, "", "processing") {
-		at := fmt.Sprintf("/processing/%d", i)
-		raw, ok := v.(map[string]any)
-		if !ok {
-			c.add(at, "must be an object")
-			continue
-		}
-		var p Processing
-		p.Input, _ = c.text(raw, at, "input", true)
-		if p.Output, ok = c.text(raw, at, "output", true); ok {
-			if wrong := checkName(p.Output); wrong != "" {
-				c.add(at+"/output", "%s", wrong)
-			} else if allDigits(p.Output) {
-				c.add(at+"/output", "the name must not be a number: packages of revisions have such names")
-			}
-		}
-		if v, ok := raw["tabulator"]; ok {
-			if p.Tabulator, ok = v.(map[string]any); !ok {
-				c.add(at+"/tabulator", "must be an object")
-			}
-			for _, k := range sealed {
-				if _, ok := p.Tabulator[k]; ok {
-					c.add(at+"/tabulator/"+k, "is no reader option")
-				}
-			}
-			if v, ok := p.Tabulator["format"]; ok && v != nil {
-				c.text(p.Tabulator, at+"/tabulator", "format", false)
-			}
-		}
-		p.Schema = c.object(raw, at, "schema", false)
-		for j, v := range c.list(raw, at, "dpp") {
-			at := fmt.Sprintf("%s/dpp/%d", at, j)
-			step, ok := v.(map[string]any)
-			if !ok {
-				c.add(at, "must be an object")
-				continue
-			}
-			run, _ := c.text(step, at, "run", true)
-			if parameters := c.object(step, at, "parameters", false); parameters != nil {
-				p.Steps = append(p.Steps, Step{run, parameters})
-			} else {
-				p.Steps = append(p.Steps, Step{run, map[string]any{}})
-			}
-		}
-		s.Processing = append(s.Processing, p)
-	}
-	if s.Descriptor == nil {
-		return
-	}
-	// The original ignored an input that is the output of another entry; so do we,
-	// since old specs have such.
-	inputs, outputs := map[string]Resource{}, map[string]bool{}
-	for _, r := range s.Resources {
-		inputs[r.Name], inputs[r.Name+"_original"] = r, r
-	}
-	for _, p := range s.Processing {
-		outputs[p.Output] = true
-	}
-	for i, p := range s.Processing {
-		r, known := inputs[p.Input]
-		if p.Input != "" && !known && !outputs[p.Input] {
-			c.add(fmt.Sprintf("/processing/%d/input", i), "there is no resource %q", p.Input)
-		}
-		// Every entry makes a copy of its input.
-		if known && (!c.spend(r.Descriptor) || !c.spend(p.Tabulator)) {
-			c.add(fmt.Sprintf("/processing/%d", i), tooManyValues, maxValues)
-			return
-		}
-	}
-}
-
-func (c *checker) outputs(s *Spec) {
-	for i, v := range c.list(s.Raw, "", "outputs") {
-		at := fmt.Sprintf("/outputs/%d", i)
-		raw, ok := v.(map[string]any)
-		if !ok {
-			c.add(at, "must be an object")
-			continue
-		}
-		kind, ok := c.text(raw, at, "kind", true)
-		if !ok {
-			continue
-		}
-		switch kind {
-		case "zip":
-			file := s.Dataset + ".zip"
-			if parameters := c.object(raw, at, "parameters", false); parameters != nil && parameters["out-file"] != nil {
-				if file, ok = c.text(parameters, at+"/parameters", "out-file", false); ok {
-					if wrong := checkName(file); wrong != "" {
-						c.add(at+"/parameters/out-file", "%s", wrong)
-					} else if allDigits(file) {
-						c.add(at+"/parameters/out-file", "the name must not be a number: packages of revisions have such names")
-					}
-				}
-			}
-			if s.ZipFile == "" {
-				s.ZipFile = file
-			}
-		case "rdbms", "sqlite", "npm": // known to the original, without an effect there
-		default:
-			c.add(at+"/kind", "unknown output kind %q", kind)
-		}
-	}
-	if s.ZipFile == "" {
-		s.ZipFile = s.Dataset + ".zip"
-	}
-}
-
-// collisions makes sure that no two things that the flow makes have one name.
-func (c *checker) collisions(s *Spec) {
-	owners := map[string]string{"validation_report": "the report of the flow"}
-	claim := func(name, pointer, what string) {
-		if other, ok := owners[name]; ok {
-			c.add(pointer, "%s is named %q, and so is %s", what, name, other)
-			return
-		}
-		owners[name] = what + " (" + pointer + ")"
-	}
-	claim(strings.ReplaceAll(s.ZipFile, ".", "_"), "/outputs", "the archive")
-	table := func(name, pointer string) {
-		claim(name, pointer, "the resource")
-		claim(name+"_csv", pointer, "its CSV")
-		claim(name+"_json", pointer, "its JSON")
-		claim(name+"_csv_preview", pointer, "its preview")
-	}
-	inputs := map[string]bool{}
-	for _, p := range s.Processing {
-		inputs[p.Input] = true
-	}
-	for i, r := range s.Resources {
-		pointer := fmt.Sprintf("/inputs/0/parameters/descriptor/resources/%d/name", i)
-		_, tabular := r.Descriptor["schema"]
-		processed := inputs[r.Name]
-		if inputs[r.Name+"_original"] {
-			claim(r.Name+"_original_original", pointer, "the copy of its copy")
-		}
-		switch {
-		case tabular && !processed:
-			table(r.Name, pointer)
-			claim(r.Name+"_original", pointer, "the copy of it")
-		case tabular || processed:
-			claim(r.Name+"_original", pointer, "the copy of it")
-		default:
-			claim(r.Name, pointer, "the resource")
-			if strings.HasSuffix(r.Name, "_original") {
-				c.add(pointer, "the name must not end in _original")
-			}
-		}
-	}
-	for i, p := range s.Processing {
-		table(p.Output, fmt.Sprintf("/processing/%d/output", i))
-	}
 }

@@ -2,6 +2,8 @@ package flowspec_test
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -9,6 +11,9 @@ import (
 
 	"github.com/datahq/specstore/internal/errs"
 	"github.com/datahq/specstore/internal/flowspec"
+	"github.com/datahq/specstore/internal/jsonschema"
+	"github.com/datahq/specstore/internal/testkit"
+	"go.yaml.in/yaml/v3"
 )
 
 const good = `
@@ -60,13 +65,13 @@ inputs:
       profile: none
       resources:
       - {name: "2020", path: ../up.csv}
-      - {name: one, path: [a.csv, b.csv]}
+      - {name: one, path: [a.csv, ../b.csv]}
       - {name: one, path: a.csv, schema: schema.json, dpp: []}
       - text
 processing:
 - {input: nothing, output: "", tabulator: {url: "file:///etc/passwd"}, dpp: [{parameters: {}}]}
 outputs:
-- {kind: parquet}
+- {kind: mongodb}
 schedule: often
 `))
 	if err != nil {
@@ -80,7 +85,7 @@ schedule: often
 	const d = "/inputs/0/parameters/descriptor"
 	for _, want := range []string{
 		"/meta/ownerid", "/meta/dataset", "/meta/findability", "/inputs/0/kind", "/inputs/0/parameters/resource-mapping/a~1b~0c",
-		d + "/profile", d + "/resources/0/name", d + "/resources/0/path", d + "/resources/1/path", d + "/resources/2/name",
+		d + "/profile", d + "/resources/0/name", d + "/resources/0/path", d + "/resources/1/path/1", d + "/resources/2/name",
 		d + "/resources/2/schema", d + "/resources/2/dpp", d + "/resources/3",
 		"/processing/0/input", "/processing/0/output", "/processing/0/tabulator/url", "/processing/0/dpp/0/run", "/outputs/0/kind", "/schedule",
 	} {
@@ -93,6 +98,110 @@ schedule: often
 	}
 	if len(got) > 0 {
 		t.Errorf("problems that are none: %v", got)
+	}
+}
+
+// TestProblems: a spec that is good but for one change has one problem, with its place
+// and words that a publisher understands.
+func TestProblems(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join("testdata", "problems.yaml")
+	var cases []struct {
+		Name   string
+		Change map[string]any // by JSON pointer; null takes a value away
+		Want   []string
+	}
+	if err := yaml.Unmarshal(testkit.Must(os.ReadFile(file))(t), &cases); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range cases {
+		t.Run(c.Name, func(t *testing.T) {
+			t.Parallel()
+			raw, err := flowspec.ParseYAML([]byte(good))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for pointer, v := range c.Change {
+				change(t, raw, pointer, v)
+			}
+			_, problems := flowspec.Check(raw)
+			if got := flowspec.ProblemLines(problems); !slices.Equal(got, c.Want) {
+				t.Errorf("problems\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(c.Want, "\n"))
+			}
+		})
+	}
+}
+
+// change sets what a JSON pointer leads to.
+func change(t *testing.T, at any, pointer string, v any) {
+	t.Helper()
+	parts := strings.Split(strings.TrimPrefix(pointer, "/"), "/")
+	for _, part := range parts[:len(parts)-1] {
+		switch in := at.(type) {
+		case map[string]any:
+			at = in[part]
+		case []any:
+			at = in[int(part[0]-'0')]
+		}
+	}
+	m, ok := at.(map[string]any)
+	if !ok {
+		t.Fatalf("%s leads nowhere", pointer)
+	}
+	if v == nil {
+		delete(m, parts[len(parts)-1])
+	} else {
+		m[parts[len(parts)-1]] = v
+	}
+}
+
+// TestInline: inline data are a file with their rows in order and their digits kept.
+func TestInline(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ resource, format, want string }{
+		{`{"name": "a", "data": [{"n": 1.50, "day": "x"}, {"z": null, "y": "é<", "day": 1}], "schema": {"fields": [{"name": "day"}, {"name": "n"}]}}`,
+			"json", "[\n{\"day\": \"x\", \"n\": 1.50},\n{\"day\": 1, \"y\": \"é<\", \"z\": null}\n]\n"},
+		{`{"name": "a", "data": [["n"], [12345678901234567890]]}`, "json", "[\n[\"n\"],\n[12345678901234567890]\n]\n"},
+		{`{"name": "a", "data": []}`, "json", "[\n]\n"},
+		{`{"name": "a", "data": {"type": "Point"}, "format": "geojson"}`, "geojson", "{\"type\":\"Point\"}\n"},
+		{`{"name": "a", "data": "n\n1\n", "format": "csv"}`, "csv", "n\n1\n"},
+	} {
+		raw, err := flowspec.ParseJSON([]byte(`{"meta": {"ownerid": "me", "dataset": "d"}, "inputs": [{"kind": "datapackage", "parameters": {"descriptor": {"resources": [` + c.resource + `]}}}]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		spec, problems := flowspec.Check(raw)
+		if problems != nil {
+			t.Errorf("%s: %v", c.resource, problems)
+			continue
+		}
+		r := spec.Resources[0]
+		if r.Inline == nil || string(r.Inline.Text) != c.want || r.Inline.Format != c.format {
+			t.Errorf("%s: %+v, want %s %q", c.resource, r.Inline, c.format, c.want)
+		}
+		if _, ok := r.Descriptor["data"]; ok {
+			t.Errorf("%s: the data are in the descriptor too", c.resource)
+		}
+	}
+}
+
+// TestSchema: the published schema takes what [flowspec.Check] takes.
+func TestSchema(t *testing.T) {
+	t.Parallel()
+	schema, err := jsonschema.Compile(flowspec.Schema())
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := flowspec.ParseYAML([]byte(good))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if problems := schema.Check(raw, 10); problems != nil {
+		t.Error(problems)
+	}
+	delete(raw, "meta")
+	if problems := schema.Check(raw, 10); len(problems) != 1 || problems[0].Pointer != "/meta" {
+		t.Errorf("without meta: %v", problems)
 	}
 }
 

@@ -3,6 +3,7 @@ package flowspec
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"strings"
 
 	"github.com/datahq/specstore/internal/datapackage"
@@ -15,6 +16,9 @@ import (
 func ParseJSON(text []byte) (map[string]any, error) {
 	return datapackage.Decode(bytes.NewReader(text))
 }
+
+// plainTags are those of values that JSON has, and of dates, which stay text.
+var plainTags = []string{"!!map", "!!seq", "!!str", "!!null", "!!bool", "!!int", "!!float", "!!timestamp"}
 
 // maxNodes bounds what a YAML document holds when its aliases are followed.
 const maxNodes = 1 << 20
@@ -55,6 +59,9 @@ func (c *converter) value(n *yaml.Node, depth int) (any, error) {
 	}
 	if depth > datapackage.MaxDepth {
 		return refuse("the document is nested deeper than %d levels", datapackage.MaxDepth)
+	}
+	if tag := n.ShortTag(); n.Kind != yaml.AliasNode && !slices.Contains(plainTags, tag) {
+		return refuse("the tag %s is not allowed: values are plain YAML", tag)
 	}
 	switch n.Kind {
 	case yaml.AliasNode:

@@ -17,7 +17,7 @@ const module = "github.com/datahq/specstore/"
 
 // layers are listed from the lowest. Packages of one layer do not meet.
 var layers = [][]string{
-	{"internal/errs"},
+	{"internal/errs", "internal/jsonschema"},
 	{"internal/tableschema", "internal/stream", "internal/sqldb", "internal/objstore", "internal/fetch", "internal/jsondiff"},
 	{"internal/datapackage", "internal/auth", "internal/spill"},
 	{"internal/flowspec", "internal/format"},
@@ -43,11 +43,11 @@ var only = map[string][]string{
 	"net/http":                {"internal/dpp", "internal/httpapi", "internal/auth", "internal/fetch", "internal/cli", "client"},
 	"database/sql":            {"internal/sqldb", "internal/jobs", "internal/registry"},
 	"github.com/golang-jwt/":  {"internal/auth"},
-	"github.com/santhosh-tek": {"internal/tableschema"},
+	"github.com/santhosh-tek": {"internal/jsonschema"},
 }
 
 // pure are the packages that open nothing.
-var pure = []string{"internal/errs", "internal/jsondiff", "internal/tableschema", "internal/stream", "internal/datapackage", "internal/flowspec", "internal/plan", "internal/processor"}
+var pure = []string{"internal/errs", "internal/jsonschema", "internal/jsondiff", "internal/tableschema", "internal/stream", "internal/datapackage", "internal/flowspec", "internal/plan", "internal/processor"}
 
 type goPackage struct {
 	ImportPath string

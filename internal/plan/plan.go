@@ -9,10 +9,13 @@ package plan
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
 	"maps"
+	"math/big"
 	"slices"
 	"strings"
 	"time"
@@ -22,8 +25,12 @@ import (
 	"github.com/datahq/specstore/internal/flowspec"
 )
 
-// Version is the planner's. It changes whenever the same input gives another plan.
-const Version = "1"
+// Version is the planner's. It changes whenever the same input gives another plan;
+// earlier versions stay callable (Input.Version).
+const Version = "2"
+
+// firstVersion named temporary files by three digits and knew no further outputs.
+const firstVersion = "1"
 
 // Input is what a plan is made of.
 type Input struct {
@@ -32,10 +39,12 @@ type Input struct {
 	// UpdateTime and CreateTime are when the revision was accepted and the dataset
 	// made (RFC 3339); where empty, what the spec's meta says, else null.
 	UpdateTime, CreateTime string
-	// AllowedTypes are the types of artifacts that are made; nil is all of them, an
+	// AllowedTypes are the types of artifacts that are made; nil is [DefaultTypes], an
 	// empty list leaves the last pipeline alone. Unknown types have no effect.
 	AllowedTypes []string
-	Settings     Settings
+	// Version is the planner's that first planned the revision; empty is [Version].
+	Version  string
+	Settings Settings
 }
 
 // Settings are what an operator decides.
@@ -96,9 +105,36 @@ const (
 	typeJSON     = "derived/json"
 	typeZip      = "derived/zip"
 	typePreview  = "derived/preview"
+	typeParquet  = "derived/parquet"
+	typeXLSX     = "derived/xlsx"
+	typeSQLite   = "derived/sqlite"
 	typeTabular  = "source/tabular"
 	typeOriginal = "original"
 )
+
+// DefaultTypes are the types that the original Spec Store allowed, and that a
+// datapackage-pipelines service makes.
+func DefaultTypes() []string {
+	return []string{typeReport, typeCSV, typeJSON, typeZip, typePreview, typeTabular, "source/non-tabular", typeOriginal}
+}
+
+// EmbeddedTypes are the types that the embedded engine makes: the default ones, and
+// where a spec asks for them, further forms of tables.
+func EmbeddedTypes() []string {
+	return append(DefaultTypes(), typeParquet, typeXLSX, typeSQLite)
+}
+
+// Notes say what a spec asks for that its plan does not make.
+func Notes(in Input) []string {
+	p := newPlanner(in)
+	var notes []string
+	for _, o := range in.Spec.Outputs {
+		if kind := "derived/" + o.Kind; !p.allowed(kind) || kind != typeParquet && kind != typeXLSX && kind != typeSQLite {
+			notes = append(notes, fmt.Sprintf("the output %q is not made by this runner: it is ignored", o.Kind))
+		}
+	}
+	return notes
+}
 
 // artifact is a file that a flow reads or makes.
 type artifact struct {
@@ -114,23 +150,52 @@ func (a *artifact) tabular() bool { return a.kind == typeTabular }
 type planner struct {
 	Input
 	flowID    string
-	metadata  map[string]any // the descriptor without its resources, for all pipelines
+	types     map[string]bool
+	update    Step // of the metadata, in all pipelines
+	metadata  Step // the descriptor without its resources, likewise
+	dumping   map[string]any
 	sources   []*artifact
 	made      []*artifact
 	pipelines []Pipeline
 }
 
-// Plan makes the pipelines. Their parameters share values with each other and with
-// the spec, and must not be altered. It fails with Invalid where a source cannot be signed.
-func Plan(in Input) ([]Pipeline, error) {
+func newPlanner(in Input) *planner {
 	if in.UpdateTime == "" {
 		in.UpdateTime = in.Spec.UpdateTime
 	}
 	if in.CreateTime == "" {
 		in.CreateTime = in.Spec.CreateTime
 	}
-	p := &planner{Input: in, flowID: in.Spec.ID() + "/" + in.Revision, metadata: maps.Clone(in.Spec.Descriptor)}
-	delete(p.metadata, "resources")
+	if in.AllowedTypes == nil {
+		in.AllowedTypes = DefaultTypes()
+	}
+	p := &planner{Input: in, flowID: in.Spec.ID() + "/" + in.Revision, types: map[string]bool{}}
+	for _, t := range in.AllowedTypes {
+		p.types[t] = in.Version != firstVersion || t != typeParquet && t != typeXLSX && t != typeSQLite
+	}
+	return p
+}
+
+func (p *planner) allowed(kind string) bool { return p.types[kind] }
+
+// Plan makes the pipelines. Their parameters share values with each other and with
+// the spec, and must not be altered. It fails with Invalid where a source cannot be signed.
+func Plan(in Input) ([]Pipeline, error) {
+	p := newPlanner(in)
+	metadata := maps.Clone(p.Spec.Descriptor)
+	delete(metadata, "resources")
+	p.metadata = Step{"add_metadata", metadata}
+	p.update = Step{"assembler.update_metadata", map[string]any{
+		"ownerid": p.Spec.OwnerID, "owner": orNull(p.Spec.Owner), "findability": p.Spec.Findability, "flowid": p.flowID,
+		"modified": orNull(p.UpdateTime), "created": orNull(p.CreateTime), "id": p.Spec.ID(),
+	}}
+	p.dumping = map[string]any{
+		"force-format": false, "add-filehash-to-path": true, "pretty-descriptor": true,
+		"counters": map[string]any{
+			"datapackage-rowcount": "datahub.stats.rowcount", "datapackage-bytes": "datahub.stats.bytes",
+			"datapackage-hash": "datahub.hash", "resource-rowcount": "rowcount", "resource-bytes": "bytes", "resource-hash": "hash",
+		},
+	}
 	p.prepare()
 	if err := p.sign(); err != nil {
 		return nil, err
@@ -140,20 +205,16 @@ func Plan(in Input) ([]Pipeline, error) {
 	p.tables(typeJSON, "json", "Creating JSON", "application/json")
 	p.zip()
 	p.previews()
+	if p.Spec.Wants(flowspec.Parquet) {
+		p.tables(typeParquet, "parquet", "Creating Parquet", "application/vnd.apache.parquet")
+	}
+	if p.Spec.Wants(flowspec.XLSX) {
+		p.tables(typeXLSX, "xlsx", "Creating XLSX", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet")
+	}
+	p.database()
 	p.copies()
 	p.last()
 	return p.pipelines, nil
-}
-
-func (p *planner) allowed(kind string) bool {
-	return p.AllowedTypes == nil || slices.Contains(p.AllowedTypes, kind)
-}
-
-func (p *planner) update() map[string]any {
-	return map[string]any{
-		"ownerid": p.Spec.OwnerID, "owner": orNull(p.Spec.Owner), "findability": p.Spec.Findability, "flowid": p.flowID,
-		"modified": orNull(p.UpdateTime), "created": orNull(p.CreateTime), "id": p.Spec.ID(),
-	}
 }
 
 func orNull(s string) any {
@@ -166,8 +227,7 @@ func orNull(s string) any {
 // node is a pipeline to be put together.
 type node struct {
 	kind, name, title, contentType string
-	streamed                       *artifact
-	other                          []*artifact
+	streamed, other                []*artifact
 	steps                          []Step
 }
 
@@ -177,7 +237,8 @@ func (p *planner) pipeline(n node) *artifact {
 		return nil
 	}
 	id := p.flowID + "/" + n.name
-	steps := []Step{{"assembler.update_metadata", p.update()}, {"add_metadata", p.metadata}}
+	steps := make([]Step, 2, 6+2*len(n.streamed)+len(n.other)+len(n.steps))
+	steps[0], steps[1] = p.update, p.metadata
 	dependencies := []Dependency{}
 	load := func(a *artifact, stream bool) {
 		if a.source() {
@@ -191,12 +252,16 @@ func (p *planner) pipeline(n node) *artifact {
 		}
 		steps = append(steps, Step{"assembler.load_private_resource", parameters})
 	}
-	if n.streamed != nil {
-		load(n.streamed, true)
-		if n.streamed.source() {
-			steps = append(steps, Step{"stream_remote_resources", map[string]any{}})
-		}
-		steps = append(steps, n.streamed.steps...)
+	remote := false
+	for _, a := range n.streamed {
+		load(a, true)
+		remote = remote || a.source()
+	}
+	if remote {
+		steps = append(steps, Step{"stream_remote_resources", map[string]any{}})
+	}
+	for _, a := range n.streamed {
+		steps = append(steps, a.steps...)
 	}
 	for _, a := range n.other {
 		load(a, false)
@@ -213,23 +278,18 @@ func (p *planner) pipeline(n node) *artifact {
 
 // dump keeps the result, in a bucket too where one is used.
 func (p *planner) dump(path, contentType string, nonTabular bool) []Step {
-	common := func(more map[string]any) map[string]any {
-		maps.Copy(more, map[string]any{
-			"force-format": false, "handle-non-tabular": nonTabular, "add-filehash-to-path": true, "pretty-descriptor": true,
-			"counters": map[string]any{
-				"datapackage-rowcount": "datahub.stats.rowcount", "datapackage-bytes": "datahub.stats.bytes",
-				"datapackage-hash": "datahub.hash", "resource-rowcount": "rowcount", "resource-bytes": "bytes", "resource-hash": "hash",
-			},
-		})
-		return more
+	local := make(map[string]any, len(p.dumping)+2)
+	maps.Copy(local, p.dumping)
+	local["handle-non-tabular"] = nonTabular
+	if p.Settings.Local {
+		local["out-path"] = path
+		return []Step{{"dump.to_path", local}}
 	}
-	steps := []Step{{"dump.to_path", common(map[string]any{"out-path": path})}}
-	if !p.Settings.Local {
-		steps = append(steps, Step{"assembler.dump_to_s3", common(map[string]any{
-			"path": path, "bucket": p.Settings.Bucket, "content_type": contentType, "acl": "private",
-		})})
-	}
-	return steps
+	bucket := make(map[string]any, len(local)+4)
+	maps.Copy(bucket, local)
+	local["out-path"] = path
+	bucket["path"], bucket["bucket"], bucket["content_type"], bucket["acl"] = path, p.Settings.Bucket, contentType, "private"
+	return []Step{{"dump.to_path", local}, {"assembler.dump_to_s3", bucket}}
 }
 
 func (p *planner) report() {
@@ -256,21 +316,30 @@ func (p *planner) tables(kind, format, title, contentType string) {
 			"name": name, "format": format, "path": "data/" + name + "." + format,
 			"datahub": map[string]any{"type": kind, "derivedFrom": []any{s.name}},
 		}}}
-		if a := p.pipeline(node{kind: kind, name: name, title: title, contentType: contentType, streamed: s, steps: []Step{update}}); a != nil {
+		if a := p.pipeline(node{kind: kind, name: name, title: title, contentType: contentType, streamed: []*artifact{s}, steps: []Step{update}}); a != nil {
 			a.steps = []Step{update}
 		}
 	}
+}
+
+// temporary is a file that no other flow on a machine has: the flow is in its name,
+// as a number, since the original had one there.
+func (p *planner) temporary(file string) string {
+	if p.Version == firstVersion {
+		h := fnv.New32a()
+		h.Write([]byte(p.flowID))
+		return fmt.Sprintf("/tmp/%d.%s", h.Sum32()%1000, file)
+	}
+	sum := sha256.Sum256([]byte(p.flowID))
+	return fmt.Sprintf("/tmp/%s.%s", new(big.Int).SetBytes(sum[:16]), file)
 }
 
 const zipDescription = "Compressed versions of dataset. Includes normalized CSV and JSON data with original data and datapackage.json."
 
 func (p *planner) zip() {
 	file := p.Spec.ZipFile
-	name := strings.ReplaceAll(file, ".", "_")
-	// Two runners on one machine must not share a file, so the flow is in its name.
-	h := fnv.New32a()
-	h.Write([]byte(p.flowID))
-	temporary := fmt.Sprintf("/tmp/%d.%s", h.Sum32()%1000, file)
+	name := flowspec.ArtifactOf(file)
+	temporary := p.temporary(file)
 	n := node{kind: typeZip, name: name, title: "Creating ZIP", contentType: "application/zip", steps: []Step{
 		{"assembler.extract_readme", map[string]any{}},
 		{"assembler.remove_hash", map[string]any{}},
@@ -299,7 +368,7 @@ func (p *planner) previews() {
 			continue
 		}
 		name := csv.name + "_preview"
-		p.pipeline(node{kind: typePreview, name: name, title: "Generating views", contentType: "application/json", streamed: csv, steps: []Step{
+		p.pipeline(node{kind: typePreview, name: name, title: "Generating views", contentType: "application/json", streamed: []*artifact{csv}, steps: []Step{
 			{"assembler.update_resource", map[string]any{"name": csv.name, "update": map[string]any{
 				"name": name, "format": "json", "path": "data/" + name + ".json",
 				"datahub": map[string]any{"type": typePreview, "derivedFrom": []any{strings.ReplaceAll(csv.name, "_csv", "")}},
@@ -308,6 +377,36 @@ func (p *planner) previews() {
 			{"assembler.load_preview", map[string]any{"limit": PreviewRows}},
 			{"assembler.load_views", map[string]any{"limit": PreviewRows}},
 		}})
+	}
+}
+
+const databaseDescription = "All tables of the dataset as one SQLite database."
+
+// database plans one database of all tables, which are read from their CSVs.
+func (p *planner) database() {
+	i := slices.IndexFunc(p.Spec.Outputs, func(o flowspec.Output) bool { return o.Kind == flowspec.SQLite })
+	if i < 0 {
+		return
+	}
+	file := p.Spec.Outputs[i].File
+	name := flowspec.ArtifactOf(file)
+	temporary := p.temporary(file)
+	n := node{kind: typeSQLite, name: name, title: "Creating SQLite", contentType: "application/vnd.sqlite3", steps: []Step{
+		{"assembler.dump_to_sqlite", map[string]any{"out-file": temporary}},
+		{"assembler.clear_resources", map[string]any{}},
+		{"add_resource", map[string]any{
+			"url": temporary, "name": name, "format": "sqlite", "path": "data/" + name + ".sqlite",
+			"datahub": map[string]any{"type": typeSQLite}, "description": databaseDescription,
+		}},
+	}}
+	for _, a := range p.made {
+		if a.kind == typeCSV {
+			// What its CSV was made by has been done.
+			n.streamed = append(n.streamed, &artifact{kind: a.kind, name: a.name, pipeline: a.pipeline})
+		}
+	}
+	if len(n.streamed) > 0 {
+		p.pipeline(n)
 	}
 }
 
@@ -333,8 +432,8 @@ func (p *planner) last() {
 		urls[i] = map[string]any{"pipeline": "./" + d.ID}
 	}
 	steps := []Step{
-		{"add_metadata", p.metadata},
-		{"assembler.update_metadata", p.update()},
+		p.metadata,
+		p.update,
 		{"assembler.load_modified_resources", map[string]any{"urls": urls}},
 	}
 	steps = append(steps, p.dump(p.flowID, "application/json", false)...)
@@ -360,7 +459,7 @@ func (p *planner) prepare() {
 		if !tabular {
 			continue
 		}
-		whole := datapackage.Clone(resource).(map[string]any)
+		whole := maps.Clone(resource)
 		whole["name"] = r.Name + "_original"
 		originals = append(originals, &artifact{kind: typeOriginal, name: r.Name + "_original", resource: whole})
 		a.kind = typeTabular
@@ -376,55 +475,77 @@ func setType(resource map[string]any, kind string) {
 
 // resource prepares one resource: its address, format and place in the archive.
 func (p *planner) resource(r flowspec.Resource) (resource map[string]any, tabular bool) {
-	m := datapackage.Clone(r.Descriptor).(map[string]any)
-	defaults(m)
-	url := r.Path
-	if !datapackage.IsURL(r.Path) {
-		if folder := strings.LastIndexByte(p.Spec.URL, '/'); folder >= 0 {
-			url = strings.TrimRight(p.Spec.URL[:folder], "/") + "/" + r.Path
-		}
+	m := defaults(r.Descriptor)
+	var urls []string
+	var extension string
+	if r.Inline != nil {
+		extension = r.Inline.Format
+		urls = []string{DataURL(r.Inline.Text)}
 	}
-	extension := extensionOf(url)
+	for i, path := range r.Paths {
+		url := path
+		if !datapackage.IsURL(path) {
+			if folder := strings.LastIndexByte(p.Spec.URL, '/'); folder >= 0 {
+				url = strings.TrimRight(p.Spec.URL[:folder], "/") + "/" + path
+			}
+		}
+		if i == 0 {
+			extension = datapackage.Extension(url)
+		}
+		if mapped, ok := p.Spec.Mapped(r, path); ok {
+			url = mapped
+		}
+		urls = append(urls, url)
+	}
 	if _, ok := m["format"]; !ok && extension != "" {
 		m["format"] = extension
 	}
-	if mapped, ok := p.Spec.Mapped(r); ok {
-		url = mapped
-	}
 	// The hint tells a reader the format of an address that does not show it.
-	if format, ok := m["format"].(string); ok && !strings.HasSuffix(url, format) {
-		url += "#." + format
+	format, ok := m["format"].(string)
+	for i, url := range urls {
+		if ok && r.Inline == nil && !strings.HasSuffix(url, format) {
+			urls[i] += "#." + format
+		}
 	}
-	if m["format"] == "geojson" || strings.HasSuffix(url, ".geojson") {
+	if m["format"] == "geojson" || len(urls) == 1 && strings.HasSuffix(urls[0], ".geojson") {
 		if schema, ok := m["schema"]; ok {
 			m["geojsonSchema"] = schema
 			delete(m, "schema")
 		}
 	}
 	m["path"] = "archive/" + r.Name + "." + extension
-	m["url"] = url
+	m["url"] = urls[0]
+	if len(urls) > 1 {
+		parts := make([]any, len(urls))
+		for i, url := range urls {
+			parts[i] = url
+		}
+		m["url"] = parts
+	}
 	_, tabular = m["schema"]
 	return m, tabular
 }
 
-// extensionOf is what stands after the last dot of the last segment, leading dots
-// left out.
-func extensionOf(url string) string {
-	segment := strings.TrimLeft(url[strings.LastIndexByte(url, '/')+1:], ".")
-	dot := strings.LastIndexByte(segment, '.')
-	if dot < 0 {
-		return ""
-	}
-	return segment[dot+1:]
+// DataURL is an address that holds a text itself (RFC 2397).
+func DataURL(text []byte) string {
+	return "data:;base64," + base64.StdEncoding.EncodeToString(text)
 }
 
-// defaults fills in what the Data Package standard (version 1) has as defaults.
-func defaults(m map[string]any) {
+// defaults gives a resource with what the Data Package standard (version 1) has as
+// defaults. It shares what it does not alter.
+func defaults(resource map[string]any) map[string]any {
+	m := make(map[string]any, len(resource)+6)
+	maps.Copy(m, resource)
 	if _, ok := m["profile"]; !ok {
 		m["profile"] = "data-resource"
 	}
 	if m["profile"] != "tabular-data-resource" {
-		return
+		return m
+	}
+	for _, key := range []string{"schema", "dialect"} {
+		if v, ok := m[key]; ok {
+			m[key] = datapackage.Clone(v)
+		}
 	}
 	absent := func(m map[string]any, key string, v any) {
 		if _, ok := m[key]; !ok {
@@ -450,6 +571,7 @@ func defaults(m map[string]any) {
 		absent(dialect, "header", true)
 		absent(dialect, "caseSensitiveHeader", false)
 	}
+	return m
 }
 
 // process puts the outputs of the spec's processing in the place of their inputs.
@@ -465,12 +587,12 @@ func (p *planner) process() {
 			continue
 		}
 		if !a.tabular() {
-			whole := datapackage.Clone(a.resource).(map[string]any)
+			whole := maps.Clone(a.resource)
 			whole["name"] = a.name + "_original"
 			out = append(out, &artifact{kind: a.kind, name: a.name + "_original", resource: whole})
 		}
 		for _, entry := range entries[a.name] {
-			resource := datapackage.Clone(a.resource).(map[string]any)
+			resource := maps.Clone(a.resource)
 			maps.Copy(resource, entry.Tabulator)
 			if entry.Schema != nil {
 				resource["schema"] = entry.Schema
@@ -490,7 +612,9 @@ func (p *planner) process() {
 // sign marks the sources that are read as tables and signs those that lie in the
 // bucket.
 func (p *planner) sign() error {
-	if !p.allowed(typeCSV) && !p.allowed(typeJSON) {
+	streamed := p.allowed(typeCSV) || p.allowed(typeJSON) ||
+		p.allowed(typeParquet) && p.Spec.Wants(flowspec.Parquet) || p.allowed(typeXLSX) && p.Spec.Wants(flowspec.XLSX)
+	if !streamed {
 		return nil
 	}
 	for _, a := range p.sources {
@@ -498,9 +622,9 @@ func (p *planner) sign() error {
 			continue
 		}
 		a.resource["signed"] = true
-		url := a.resource["url"].(string)
+		url, ok := a.resource["url"].(string)
 		bucket := p.Settings.Bucket
-		if bucket == "" || !strings.HasPrefix(url, "http") || !strings.Contains(url, "/"+bucket+"/") {
+		if !ok || bucket == "" || !strings.HasPrefix(url, "http") || !strings.Contains(url, "/"+bucket+"/") {
 			continue
 		}
 		if p.Settings.AccessKey == "" || p.Settings.SecretKey == "" {

@@ -34,3 +34,13 @@ func dumpToZip(p *Package, parameters map[string]any) error {
 	p.Zip = &Zip{Path: path, Descriptor: clone(p.Descriptor), Resources: p.Resources}
 	return nil
 }
+
+// dumpToSQLite asks for a database of the tables of the package as it stands.
+func dumpToSQLite(p *Package, parameters map[string]any) error {
+	path, err := text(parameters, "out-file")
+	if err != nil {
+		return err
+	}
+	p.Database = &Database{Path: path, Tables: p.Resources}
+	return nil
+}

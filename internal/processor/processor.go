@@ -29,6 +29,8 @@ type Package struct {
 	Preview int
 	// Zip is the archive that was asked for before the resources were cleared.
 	Zip *Zip
+	// Database is the SQLite database that was asked for, likewise.
+	Database *Database
 	// Joined names the pipelines whose packages are put together.
 	Joined []string
 	// Dump says where the result is kept.
@@ -46,8 +48,9 @@ type Resource struct {
 	// encoding and schema is how the file at URL is read, whatever later steps
 	// say of what is made of it.
 	Added map[string]any
-	// URL is where the file is read from; empty where Pipeline is set.
-	URL string
+	// URLs is where the file is read from, one address for each part of it, in order;
+	// none where Pipeline is set.
+	URLs []string
 	// Pipeline is the ID of the pipeline that made the file, Made its name there.
 	Pipeline, Made string
 	// Streaming says that the file is read as a table.
@@ -68,6 +71,13 @@ type Zip struct {
 	Path       string
 	Descriptor map[string]any
 	Resources  []*Resource
+}
+
+// Database is one SQLite database of all tables.
+type Database struct {
+	// Path is the temporary name that the plan gives it.
+	Path   string
+	Tables []*Resource
 }
 
 // Dump says where a pipeline's result is kept.
@@ -92,6 +102,7 @@ func processors() map[string]processor {
 		"aws.change_acl":                    ignore, // access is decided when a file is asked for
 		"assembler.clear_resources":         clearResources,
 		"assembler.dump_to_s3":              dumpToS3,
+		"assembler.dump_to_sqlite":          dumpToSQLite,
 		"assembler.extract_readme":          extractReadme,
 		"assembler.load_modified_resources": loadModifiedResources,
 		"assembler.load_preview":            loadPreview,
@@ -134,6 +145,22 @@ func text(parameters map[string]any, key string) (string, error) {
 		return "", invalid("parameter %q must be a text", key)
 	}
 	return s, nil
+}
+
+// texts reads a required parameter that is a text or a list of them.
+func texts(parameters map[string]any, key string) ([]string, error) {
+	list, ok := parameters[key].([]any)
+	if !ok || len(list) == 0 {
+		s, err := text(parameters, key)
+		return []string{s}, err
+	}
+	out := make([]string, len(list))
+	for i, v := range list {
+		if out[i], ok = v.(string); !ok || out[i] == "" {
+			return nil, invalid("parameter %q must be a text or a list of texts", key)
+		}
+	}
+	return out, nil
 }
 
 func clone(m map[string]any) map[string]any {

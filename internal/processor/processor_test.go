@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -61,8 +62,8 @@ func TestQuery(t *testing.T) {
 	for _, d := range []map[string]any{r.Descriptor, r.Added} {
 		same(t, "the descriptor", d, `{"name": "a", "format": "csv", "path": "archive/a.csv"}`)
 	}
-	if r.URL != "https://example.org/a.csv?token=secret" {
-		t.Errorf("the address is %s", r.URL)
+	if !slices.Equal(r.URLs, []string{"https://example.org/a.csv?token=secret"}) {
+		t.Errorf("the address is %s", r.URLs)
 	}
 }
 
@@ -88,7 +89,7 @@ func TestTable(t *testing.T) {
 		t.Fatalf("%d resources", len(p.Resources))
 	}
 	r := p.Resources[0]
-	if r.Name != "a_csv" || r.URL != "https://example.org/a.csv" || !r.Streaming {
+	if r.Name != "a_csv" || !slices.Equal(r.URLs, []string{"https://example.org/a.csv"}) || !r.Streaming {
 		t.Errorf("%+v", r)
 	}
 	same(t, "what is made", r.Descriptor, `{"name": "a_csv", "format": "csv", "path": "data/a_csv.csv"}`)
@@ -107,7 +108,7 @@ func TestPreview(t *testing.T) {
 		{"run": "assembler.load_preview", "parameters": {"limit": 2000}},
 		{"run": "assembler.load_views", "parameters": {"limit": 2000}}]`)
 	r := p.Resources[0]
-	if r.Name != "a_csv_preview" || r.Made != "a_csv" || r.Pipeline != "me/d/1/a_csv" || !r.Streaming || r.URL != "" || p.Preview != 2000 {
+	if r.Name != "a_csv_preview" || r.Made != "a_csv" || r.Pipeline != "me/d/1/a_csv" || !r.Streaming || r.URLs != nil || p.Preview != 2000 {
 		t.Errorf("%+v, %d rows", r, p.Preview)
 	}
 	same(t, "the view", map[string]any{"views": p.Descriptor["views"]}, `{"views": [{"name": "datahub-preview-a_csv_preview", "specType": "table",

@@ -7,14 +7,14 @@ import (
 	"strings"
 )
 
-// addResource appends a file. Its `url` is where it is read from, all other
-// parameters are the resource's.
+// addResource appends a file. Its `url` is where it is read from, a list where it is
+// in several parts; all other parameters are the resource's.
 func addResource(p *Package, parameters map[string]any) error {
 	name, err := text(parameters, "name")
 	if err != nil {
 		return err
 	}
-	url, err := text(parameters, "url")
+	urls, err := texts(parameters, "url")
 	if err != nil {
 		return err
 	}
@@ -28,7 +28,7 @@ func addResource(p *Package, parameters map[string]any) error {
 			}
 		}
 	}
-	p.Resources = append(p.Resources, &Resource{Name: name, URL: url, Descriptor: clone(added), Added: added})
+	p.Resources = append(p.Resources, &Resource{Name: name, URLs: urls, Descriptor: clone(added), Added: added})
 	return nil
 }
 

@@ -18,6 +18,7 @@ type Claim struct {
 	Attempt           int64 // goes with every event of the run
 	Restarts          int64 // how often the attempt was interrupted
 	Spec              json.RawMessage
+	PlannerVersion    string
 	Findability       string
 	Created           time.Time // when the revision was accepted
 	DatasetCreated    time.Time
@@ -41,7 +42,7 @@ func (s *Store) claim(ctx context.Context, holder string) (c *Claim, left bool, 
 	err = s.db.Tx(ctx, func(ctx context.Context, tx sqldb.Tx) error {
 		got := Claim{}
 		left = false
-		var spec, owner sql.NullString
+		var spec, owner, planner sql.NullString
 		var created, datasetCreated int64
 		err := tx.QueryRow(ctx, `
 			UPDATE dataset_revision SET holder = $1, beat = beat + 1, engine_version = $3
@@ -53,8 +54,8 @@ func (s *Store) claim(ctx context.Context, holder string) (c *Claim, left bool, 
 						WHERE x.status IN ('pending', 'running') AND x.holder IS NOT NULL AND y.owner = d.owner),
 					r.queued_at, r.revision_id
 				LIMIT 1)
-			RETURNING revision_id, dataset_id, revision, attempt, restarts, spec, created_at`, holder, string(Embedded), text(s.engine)).
-			Scan(&got.FlowID, &got.DatasetID, &got.Number, &got.Attempt, &got.Restarts, &spec, &created)
+			RETURNING revision_id, dataset_id, revision, attempt, restarts, spec, planner_version, created_at`, holder, string(Embedded), text(s.engine)).
+			Scan(&got.FlowID, &got.DatasetID, &got.Number, &got.Attempt, &got.Restarts, &spec, &planner, &created)
 		if noRows(err) {
 			var n int
 			err = tx.QueryRow(ctx, `
@@ -71,7 +72,7 @@ func (s *Store) claim(ctx context.Context, holder string) (c *Claim, left bool, 
 			got.DatasetID).Scan(&got.OwnerID, &owner, &got.Findability, &datasetCreated); err != nil {
 			return err
 		}
-		got.Owner, got.Spec = owner.String, raw(spec.String)
+		got.Owner, got.Spec, got.PlannerVersion = owner.String, raw(spec.String), planner.String
 		got.Created, got.DatasetCreated = fromMicros(created), fromMicros(datasetCreated)
 		c = &got
 		return nil

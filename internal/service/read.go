@@ -164,7 +164,7 @@ func (s *Service) Plan(ctx context.Context, token, datasetID, which string) ([]p
 	if len(problems) > 0 {
 		return nil, invalid(problems)
 	}
-	return s.plan(r.Runner, spec, r.Number, r.Created, r.DatasetCreated)
+	return plan.Plan(s.planInput(r.Runner, r.PlannerVersion, spec, r.Number, r.Created, r.DatasetCreated))
 }
 
 // PipelineLog gives the log of a revision's pipeline, named by the last part of its ID; the

@@ -121,11 +121,11 @@ func (s *Service) run(ctx context.Context, c *registry.Claim) (*engine.Outcome, 
 	if err != nil {
 		return nil, err
 	}
-	spec, err := s.check(raw)
+	spec, err := s.check(raw, registry.Embedded)
 	if err != nil {
 		return nil, err
 	}
-	pipelines, err := s.plan(registry.Embedded, spec, c.Number, c.Created, c.DatasetCreated)
+	pipelines, err := plan.Plan(s.planInput(registry.Embedded, c.PlannerVersion, spec, c.Number, c.Created, c.DatasetCreated))
 	if err != nil {
 		return nil, err
 	}

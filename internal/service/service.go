@@ -44,13 +44,16 @@ type Parts struct {
 	Runner registry.Runner
 	DPP    Pipelines // for the runner of that name
 	// Plans are the settings of plans for the runner DPP. SignTime is when each is made.
-	Plans    plan.Settings
-	Registry *registry.Store
-	Verifier *auth.Verifier
-	Raw      *rawstore.Store
-	Packages *pkgstore.Store
-	Fetch    *fetch.Client
-	Jobs     Enqueuer
+	Plans plan.Settings
+	// Processors are those that specs may name in steps of their own where another
+	// runner than the embedded engine runs them; "*" is any.
+	Processors []string
+	Registry   *registry.Store
+	Verifier   *auth.Verifier
+	Raw        *rawstore.Store
+	Packages   *pkgstore.Store
+	Fetch      *fetch.Client
+	Jobs       Enqueuer
 	// RawBases are the addresses of uploaded files, which specs name them by: the one
 	// that is handed out now, and those of earlier starts, since specs outlive them.
 	RawBases []string

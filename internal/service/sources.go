@@ -3,13 +3,16 @@ package service
 import (
 	"context"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/datahq/specstore/internal/datapackage"
 	"github.com/datahq/specstore/internal/engine"
 	"github.com/datahq/specstore/internal/errs"
 	"github.com/datahq/specstore/internal/flowspec"
+	"github.com/datahq/specstore/internal/processor"
 	"github.com/datahq/specstore/internal/rawstore"
+	"github.com/datahq/specstore/internal/registry"
 )
 
 // checkSources refuses addresses that a server does not read: anything but http,
@@ -17,23 +20,40 @@ import (
 func (s *Service) checkSources(spec *flowspec.Spec) []flowspec.Problem {
 	var problems []flowspec.Problem
 	for i, r := range spec.Resources {
-		address, mapped := spec.Mapped(r)
-		pointer := datapackage.Pointer("inputs", 0, "parameters", "resource-mapping", r.Path)
-		if !mapped {
-			address, pointer = r.Path, datapackage.Pointer("inputs", 0, "parameters", "descriptor", "resources", i, "path")
-			if !datapackage.IsURL(address) {
-				address, pointer = spec.URL, "/inputs/0/url"
+		for j, path := range r.Paths {
+			address, mapped := spec.Mapped(r, path)
+			pointer := datapackage.Pointer("inputs", 0, "parameters", "resource-mapping", path)
+			if !mapped {
+				address, pointer = path, datapackage.Pointer("inputs", 0, "parameters", "descriptor", "resources", i, "path")
+				if len(r.Paths) > 1 {
+					pointer += datapackage.Pointer(j)
+				}
+				if !datapackage.IsURL(address) {
+					address, pointer = spec.URL, "/inputs/0/url"
+				}
 			}
-		}
-		if !datapackage.IsURL(address) {
-			problems = append(problems, flowspec.Problem{Pointer: pointer, Message: "must be an http or https URL: the server does not read files of its own machine"})
-			continue
-		}
-		if key, ok := s.rawKey(address); ok && !rawstore.Owned(key, spec.OwnerID) {
-			problems = append(problems, flowspec.Problem{Pointer: pointer, Message: "the uploaded file is another owner's"})
+			if !datapackage.IsURL(address) {
+				problems = append(problems, flowspec.Problem{Pointer: pointer, Message: "must be an http or https URL: the server does not read files of its own machine"})
+				continue
+			}
+			if key, ok := s.rawKey(address); ok && !rawstore.Owned(key, spec.OwnerID) {
+				problems = append(problems, flowspec.Problem{Pointer: pointer, Message: "the uploaded file is another owner's"})
+			}
 		}
 	}
 	return problems
+}
+
+// checkSteps refuses steps of the owner's that the runner does not have, or may not be
+// asked for.
+func (s *Service) checkSteps(spec *flowspec.Spec, runner registry.Runner) []flowspec.Problem {
+	if runner == registry.Embedded {
+		return processor.CheckSteps(spec)
+	}
+	if slices.Contains(s.Processors, "*") {
+		return nil
+	}
+	return processor.OnlySteps(spec, s.Processors)
 }
 
 // rawKey finds the key in an address of our own file store.

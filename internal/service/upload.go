@@ -117,7 +117,7 @@ func (s *Service) admit(ctx context.Context, token string, body []byte) (*upload
 	if err != nil {
 		return nil, err
 	}
-	u.spec, u.refusal = s.check(raw)
+	u.spec, u.refusal = s.check(raw, s.Runner)
 	if u.refusal == nil && s.Runner == registry.DPP {
 		if u.refusal = forDPP(u.spec); u.refusal == nil {
 			// Nothing that nobody can run is stored.
@@ -152,7 +152,7 @@ func (u *upload) plan(s *Service, number int64, created time.Time) ([]plan.Pipel
 	if u.refusal != nil {
 		return nil, u.refusal
 	}
-	return s.plan(s.Runner, u.spec, number, u.at, created)
+	return plan.Plan(s.planInput(s.Runner, plan.Version, u.spec, number, u.at, created))
 }
 
 // planned is pipelines as the registry keeps them; their steps for a pipelines service.
@@ -187,8 +187,8 @@ func (s *Service) refresh(ctx context.Context, flowID string) {
 	}
 }
 
-// forDPP refuses names that a datapackage-pipelines service does not run: in it they are
-// parts of paths and of addresses.
+// forDPP refuses what a datapackage-pipelines service does not run: names, which in it
+// are parts of paths and of addresses, and sources that are not one file.
 func forDPP(spec *flowspec.Spec) error {
 	var problems []flowspec.Problem
 	check := func(pointer, name string) {
@@ -198,10 +198,18 @@ func forDPP(spec *flowspec.Spec) error {
 			problems = append(problems, flowspec.Problem{Pointer: pointer, Message: fmt.Sprintf("%q: the pipelines service takes ASCII letters in lower case, digits and ._- only", name)})
 		}
 	}
+	const oneFile = "the pipelines service reads one file for each resource: give one path"
 	check("/meta/ownerid", spec.OwnerID)
 	check("/meta/dataset", spec.Dataset)
 	for i, r := range spec.Resources {
-		check(datapackage.Pointer("inputs", 0, "parameters", "descriptor", "resources", i, "name"), r.Name)
+		at := datapackage.Pointer("inputs", 0, "parameters", "descriptor", "resources", i)
+		check(at+"/name", r.Name)
+		if r.Inline != nil {
+			problems = append(problems, flowspec.Problem{Pointer: at + "/data", Message: oneFile})
+		}
+		if len(r.Paths) > 1 {
+			problems = append(problems, flowspec.Problem{Pointer: at + "/path", Message: oneFile})
+		}
 	}
 	if len(problems) > 0 {
 		return invalid(problems)
@@ -222,7 +230,7 @@ func digest(body []byte) string {
 
 // check checks a spec that a stranger sent. The schedule's text stands alone, as
 // clients know it.
-func (s *Service) check(raw map[string]any) (*flowspec.Spec, error) {
+func (s *Service) check(raw map[string]any, runner registry.Runner) (*flowspec.Spec, error) {
 	spec, problems := flowspec.Check(raw)
 	for _, p := range problems {
 		if p.Pointer == "/schedule" {
@@ -230,7 +238,7 @@ func (s *Service) check(raw map[string]any) (*flowspec.Spec, error) {
 		}
 	}
 	if spec != nil {
-		problems = s.checkSources(spec)
+		problems = append(s.checkSources(spec), s.checkSteps(spec, runner)...)
 	}
 	if len(problems) > 0 {
 		return nil, invalid(problems)
@@ -243,17 +251,23 @@ func invalid(problems []flowspec.Problem) error {
 	return errs.New(errs.Invalid, "service.check", "%s", strings.Join(lines, "\n"))
 }
 
-// plan plans a revision for a runner. It gives the same plan whenever it is asked, but
-// for signatures of addresses, which know the time.
-func (s *Service) plan(runner registry.Runner, spec *flowspec.Spec, revision int64, accepted, created time.Time) ([]plan.Pipeline, error) {
-	settings := plan.Settings{Local: true}
-	if runner == registry.DPP {
-		settings = s.Plans
-		settings.SignTime = s.Now()
+// planInput is what a revision is planned from for a runner, by the planner of a
+// version. It gives the same plan whenever it is asked, but for signatures of
+// addresses, which know the time.
+func (s *Service) planInput(runner registry.Runner, version string, spec *flowspec.Spec, revision int64, accepted, created time.Time) plan.Input {
+	in := plan.Input{
+		Spec: spec, Revision: text(revision), UpdateTime: stamp(accepted), CreateTime: stamp(created), Version: version,
+		Settings: plan.Settings{Local: true},
 	}
-	return plan.Plan(plan.Input{
-		Spec: spec, Revision: text(revision), UpdateTime: stamp(accepted), CreateTime: stamp(created), Settings: settings,
-	})
+	switch runner {
+	case registry.Embedded:
+		in.AllowedTypes = plan.EmbeddedTypes()
+	case registry.DPP:
+		in.Settings = s.Plans
+		in.Settings.SignTime = s.Now()
+	case registry.External: // the default types
+	}
+	return in
 }
 
 // stamp is a time as RFC 3339 in UTC with microseconds.

@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/santhosh-tekuri/jsonschema/v6"
+	"github.com/datahq/specstore/internal/jsonschema"
 )
 
 // prepareJSON reads strict JSON that begins with a bracket.
@@ -91,34 +91,13 @@ func appendValueKey(dst []byte, v any) []byte {
 
 // jsonSchemaCheck checks values against a JSON Schema. Nothing is fetched.
 func jsonSchemaCheck(pointer string, v any) (func([]byte) bool, error) {
-	// The library wants its own number type all through.
-	raw, err := json.Marshal(v)
+	text, err := json.Marshal(v)
 	if err != nil {
 		return nil, fault(pointer, "must be a JSON Schema")
 	}
-	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(raw))
-	if err != nil {
-		return nil, fault(pointer, "must be a JSON Schema")
-	}
-	compiler := jsonschema.NewCompiler()
-	compiler.UseLoader(noLoader{})
-	if err := compiler.AddResource("constraint.json", doc); err != nil {
-		return nil, fault(pointer, "must be a JSON Schema")
-	}
-	schema, err := compiler.Compile("constraint.json")
+	schema, err := jsonschema.Compile(text)
 	if err != nil {
 		return nil, fault(pointer, "is not a JSON Schema: %s", strings.ReplaceAll(err.Error(), "\n", " "))
 	}
-	return func(text []byte) bool {
-		v, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
-		return err != nil || schema.Validate(v) != nil
-	}, nil
-}
-
-// noLoader refuses every reference to a schema elsewhere.
-type noLoader struct{}
-
-// Load fails.
-func (noLoader) Load(string) (any, error) {
-	return nil, errors.New("references to other schemas are not followed")
+	return func(text []byte) bool { return !schema.ValidText(text) }, nil
 }

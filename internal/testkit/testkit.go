@@ -3,6 +3,8 @@
 package testkit
 
 import (
+	"bytes"
+	"flag"
 	"os"
 	"path/filepath"
 	"testing"
@@ -51,5 +53,29 @@ func Must[V any](v V, err error) func(testing.TB) V {
 			t.Fatal(err)
 		}
 		return v
+	}
+}
+
+var update = flag.Bool("update", false, "rewrite golden files")
+
+// Golden holds what was made against a file of the package's testdata; with -update
+// it rewrites the file, for a reviewer to read.
+func Golden(t testing.TB, file string, got []byte) {
+	t.Helper()
+	if *update {
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("%s differs from what was made; -update rewrites it. Made was:\n%s", file, got)
 	}
 }

@@ -150,3 +150,22 @@ func wholeNumber(key string, v any) (int, error) {
 	}
 	return n, nil
 }
+
+// HeaderLines is how many lines at the start of a file hold its header, rows that are
+// skipped before it included.
+func HeaderLines(resource map[string]any) int {
+	switch FormatOf(resource, "") {
+	case "ndjson", "jsonl":
+		return 0
+	}
+	o, err := csvOptions(resource, "")
+	switch {
+	case err != nil || o.Dialect == nil:
+		return 1
+	case !o.Dialect.Header:
+		return 0
+	case len(o.Dialect.HeaderRows) > 0:
+		return o.Dialect.SkipRows + slices.Max(o.Dialect.HeaderRows)
+	}
+	return o.Dialect.SkipRows + 1
+}

@@ -1,0 +1,337 @@
+package flowspec
+
+import (
+	_ "embed"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/datahq/specstore/internal/datapackage"
+	"github.com/datahq/specstore/internal/errs"
+	"github.com/datahq/specstore/internal/jsonschema"
+)
+
+//go:embed flow-spec.schema.json
+var schemaText []byte
+
+// Schema is the JSON Schema (draft 2020-12) of a Flow-Spec.
+func Schema() []byte { return slices.Clone(schemaText) }
+
+// compiled is the schema; it is ours, so it compiles.
+var compiled = sync.OnceValues(func() (*jsonschema.Schema, error) { return jsonschema.Compile(schemaText) })
+
+// Check checks an uploaded object. The spec is nil where there are problems, of
+// which the first thousand are told.
+func Check(raw map[string]any) (*Spec, []Problem) {
+	schema, err := compiled()
+	if err != nil {
+		return nil, []Problem{{Pointer: "", Message: err.Error()}}
+	}
+	c := &checker{problems: schema.Check(raw, maxProblems)}
+	s := &Spec{Raw: raw, Findability: Published}
+	c.meta(s)
+	c.input(s)
+	c.processing(s)
+	c.outputs(s)
+	if v := raw["schedule"]; v != nil {
+		schedule, err := ParseSchedule(v)
+		if err != nil {
+			c.add("/schedule", "%s", errs.Detail(err))
+		}
+		s.Schedule = schedule
+	}
+	if len(c.problems) == 0 {
+		c.collisions(s)
+	}
+	if len(c.problems) > 0 {
+		return nil, c.problems
+	}
+	return s, nil
+}
+
+// checker collects problems beside those that the schema finds: it says nothing of
+// what is absent or of the wrong type.
+type checker struct {
+	problems []Problem
+	values   int // of a plan so far
+	inline   int // bytes of inline data so far
+}
+
+func (c *checker) add(pointer, format string, args ...any) {
+	if len(c.problems) >= maxProblems {
+		return
+	}
+	c.problems = append(c.problems, Problem{Pointer: pointer, Message: fmt.Sprintf(format, args...)})
+}
+
+// spend counts the values of a part of the plan, and says whether they are still
+// within the limit. Counting ends there.
+func (c *checker) spend(v any) bool {
+	if c.values++; c.values > maxValues {
+		return false
+	}
+	switch v := v.(type) {
+	case map[string]any:
+		for _, item := range v {
+			if !c.spend(item) {
+				return false
+			}
+		}
+	case []any:
+		for _, item := range v {
+			if !c.spend(item) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+const tooManyValues = "the resources and tables hold more than %d values, schemas counted wherever they are used"
+
+// name checks a name that is not absent.
+func (c *checker) name(pointer, name string, reserved []string) {
+	if name == "" {
+		return
+	}
+	if wrong := checkName(name); wrong != "" {
+		c.add(pointer, "%s", wrong)
+	} else if slices.Contains(reserved, name) {
+		c.add(pointer, "the name %q is reserved", name)
+	}
+}
+
+// artifact checks the name of something that is published, which is a part of keys
+// that numbers have a meaning in.
+func (c *checker) artifact(pointer, name string) {
+	c.name(pointer, name, nil)
+	if allDigits(name) {
+		c.add(pointer, "the name must not be a number: packages of revisions have such names")
+	}
+}
+
+func object(v any) map[string]any {
+	m, _ := v.(map[string]any)
+	return m
+}
+
+func list(v any) []any {
+	l, _ := v.([]any)
+	return l
+}
+
+func text(v any) string {
+	t, _ := v.(string)
+	return t
+}
+
+func (c *checker) meta(s *Spec) {
+	meta := object(s.Raw["meta"])
+	s.OwnerID, s.Dataset, s.Owner = text(meta["ownerid"]), text(meta["dataset"]), text(meta["owner"])
+	c.name("/meta/ownerid", s.OwnerID, ReservedOwners)
+	c.name("/meta/dataset", s.Dataset, ReservedDatasets)
+	c.name("/meta/owner", s.Owner, ReservedOwners)
+	if v, ok := meta["findability"].(string); ok {
+		s.Findability = v
+	}
+	// The service sets both; texts of other kinds are of no use to anybody.
+	s.UpdateTime, s.CreateTime = text(meta["update_time"]), text(meta["create_time"])
+}
+
+func (c *checker) input(s *Spec) {
+	inputs := list(s.Raw["inputs"])
+	if len(inputs) != 1 {
+		return
+	}
+	input := object(inputs[0])
+	s.URL = text(input["url"])
+	if s.URL == "" {
+		s.URL = "datapackage.json"
+	}
+	parameters := object(input["parameters"])
+	s.resourceMap = object(parameters["resource-mapping"])
+	if s.Descriptor = object(parameters["descriptor"]); s.Descriptor == nil {
+		return
+	}
+	const at = "/inputs/0/parameters/descriptor"
+	seen := map[string]bool{}
+	for i, v := range list(s.Descriptor["resources"]) {
+		at := fmt.Sprintf("%s/resources/%d", at, i)
+		raw := object(v)
+		if raw == nil {
+			continue
+		}
+		r := Resource{Name: text(raw["name"])}
+		if r.Name == "" && raw["name"] != nil {
+			c.add(at+"/name", "must not be empty")
+		}
+		c.artifact(at+"/name", r.Name)
+		if seen[r.Name] && r.Name != "" {
+			c.add(at+"/name", "the name %q was used before", r.Name)
+		}
+		seen[r.Name] = true
+		r.Descriptor = c.resolve(s.Descriptor, raw, at)
+		c.place(&r, raw, at)
+		if !c.spend(r.Descriptor) {
+			c.add(at, tooManyValues, maxValues)
+			return
+		}
+		s.Resources = append(s.Resources, r)
+	}
+}
+
+// place reads where a resource lies. The old property `url` wins over `path`, and
+// both over data.
+func (c *checker) place(r *Resource, raw map[string]any, at string) {
+	key := "path"
+	if raw["url"] != nil {
+		key = "url"
+	}
+	switch v := raw[key].(type) {
+	case nil:
+		if data, ok := raw["data"]; ok && data != nil {
+			c.data(r, data, at)
+			return
+		}
+		c.add(at+"/"+key, "is required")
+	case string:
+		if c.path(at+"/"+key, v) {
+			r.Paths = []string{v}
+		}
+	case []any:
+		if len(v) == 0 {
+			c.add(at+"/"+key, "must not be empty")
+		}
+		for i, part := range v {
+			if p, ok := part.(string); ok && c.path(fmt.Sprintf("%s/%s/%d", at, key, i), p) {
+				r.Paths = append(r.Paths, p)
+			}
+		}
+		if format := formatOf(r); len(r.Paths) > 1 && r.Descriptor["schema"] != nil && !slices.Contains(inParts, format) {
+			c.add(at+"/"+key, "a table in several files must be of a format that has a row a line (%s), and this one is %q", strings.Join(inParts, ", "), format)
+		}
+	}
+}
+
+// inParts are the formats of tables whose files can be read one after the other.
+var inParts = []string{"csv", "tsv", "txt", "ndjson", "jsonl"}
+
+func formatOf(r *Resource) string {
+	format := text(r.Descriptor["format"])
+	if format == "" && len(r.Paths) > 0 {
+		format = datapackage.Extension(r.Paths[0])
+	}
+	return strings.ToLower(format)
+}
+
+func (c *checker) path(pointer, path string) bool {
+	if datapackage.IsURL(path) {
+		return true
+	}
+	if !datapackage.SafePath(path) || path[0] == '$' || path[0] == '%' && strings.Contains(path[1:], "%") {
+		c.add(pointer, "unsafe path %q: it must be a URL (http, https) or relative and inside the package", path)
+		return false
+	}
+	return true
+}
+
+// data reads inline data.
+func (c *checker) data(r *Resource, data any, at string) {
+	format := text(r.Descriptor["format"])
+	body, isText := data.(string)
+	switch {
+	case isText && format == "":
+		c.add(at+"/format", "is required: say what the text in data is, for instance csv")
+		return
+	case isText && !plainFormat(format):
+		c.add(at+"/format", "must be letters and digits")
+		return
+	case !isText && format != "" && format != "json" && format != "geojson":
+		c.add(at+"/format", "data that are no text are json (or geojson), not %q", format)
+		return
+	case !isText && format == "":
+		format = "json"
+	}
+	r.Inline = &Inline{Text: []byte(body), Format: format}
+	if !isText {
+		r.Inline.Text = inlineJSON(data, object(r.Descriptor["schema"]))
+	}
+	if c.inline += len(r.Inline.Text); c.inline > maxInline {
+		c.add(at+"/data", "the inline data of a spec have %d MiB at most: put larger data into files", maxInline>>20)
+	}
+	delete(r.Descriptor, "data") // resolve made the object
+}
+
+func plainFormat(format string) bool {
+	return len(format) <= 20 && !strings.ContainsFunc(format, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9')
+	})
+}
+
+func (c *checker) processing(s *Spec) {
+	for i, v := range list(s.Raw["processing"]) {
+		at := fmt.Sprintf("/processing/%d", i)
+		raw := object(v)
+		if raw == nil {
+			continue
+		}
+		p := Processing{Input: text(raw["input"]), Output: text(raw["output"]), Tabulator: object(raw["tabulator"]), Schema: object(raw["schema"])}
+		c.artifact(at+"/output", p.Output)
+		for _, v := range list(raw["dpp"]) {
+			step := object(v)
+			parameters := object(step["parameters"])
+			if parameters == nil {
+				parameters = map[string]any{}
+			}
+			p.Steps = append(p.Steps, Step{text(step["run"]), parameters})
+		}
+		s.Processing = append(s.Processing, p)
+	}
+	if s.Descriptor == nil {
+		return
+	}
+	// The original ignored an input that is the output of another entry; so do we,
+	// since old specs have such.
+	inputs, outputs := map[string]Resource{}, map[string]bool{}
+	for _, r := range s.Resources {
+		inputs[r.Name], inputs[r.Name+"_original"] = r, r
+	}
+	for _, p := range s.Processing {
+		outputs[p.Output] = true
+	}
+	for i, p := range s.Processing {
+		r, known := inputs[p.Input]
+		if p.Input != "" && !known && !outputs[p.Input] {
+			c.add(fmt.Sprintf("/processing/%d/input", i), "there is no resource %q", p.Input)
+		}
+		// Every entry makes a copy of its input.
+		if known && (!c.spend(r.Descriptor) || !c.spend(p.Tabulator)) {
+			c.add(fmt.Sprintf("/processing/%d", i), tooManyValues, maxValues)
+			return
+		}
+	}
+}
+
+func (c *checker) outputs(s *Spec) {
+	for i, v := range list(s.Raw["outputs"]) {
+		raw := object(v)
+		o := Output{Kind: text(raw["kind"])}
+		if o.Kind == "zip" || o.Kind == SQLite {
+			o.File = text(object(raw["parameters"])["out-file"])
+			c.artifact(fmt.Sprintf("/outputs/%d/parameters/out-file", i), o.File)
+			if o.File == "" {
+				o.File = s.Dataset + "." + o.Kind
+			}
+		}
+		switch {
+		case o.Kind != "zip" && !s.Wants(o.Kind):
+			s.Outputs = append(s.Outputs, o)
+		case o.Kind == "zip" && s.ZipFile == "":
+			s.ZipFile = o.File
+		}
+	}
+	if s.ZipFile == "" {
+		s.ZipFile = s.Dataset + ".zip"
+	}
+}
