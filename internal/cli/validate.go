@@ -81,7 +81,7 @@ func described(env *Env, path, schema string) (descriptor map[string]any, base s
 			return nil, "", err
 		}
 		file := filepath.Base(path)
-		return map[string]any{"resources": []any{map[string]any{
+		return map[string]any{"$schema": datapackage.Profile2, "resources": []any{map[string]any{
 			"name": strings.TrimSuffix(file, filepath.Ext(file)), "path": file, "schema": s,
 		}}}, filepath.Dir(path), nil
 	case filepath.Base(path) == "datapackage.json":
@@ -131,27 +131,41 @@ func validate(ctx context.Context, env *Env, descriptor map[string]any, base str
 	list, _ := descriptor["resources"].([]any)
 	for _, v := range list {
 		res, _ := v.(map[string]any)
+		res, _ = datapackage.Resolve(descriptor, res) // what cannot be was found by Check
 		name, _ := res["name"].(string)
-		path, _ := res["path"].(string)
+		paths := datapackage.Paths(res)
 		one := &resourceValidation{Name: name, Errors: []engine.Problem{}}
 		result.Resources = append(result.Resources, one)
-		open := func(ctx context.Context) (io.ReadCloser, error) {
-			body, _, err := sources.Open(ctx, localPath(base, path))
+		format := ""
+		open := func(ctx context.Context, part int) (io.ReadCloser, error) {
+			body, _, err := sources.Open(ctx, localPath(base, paths[part]))
 			return body, err
+		}
+		if len(paths) > 0 {
+			format = datapackage.Extension(paths[0])
+		} else {
+			text, inline, problem := datapackage.Inline(res)
+			if problem != nil {
+				return nil, exit(exitUsage, errs.New(errs.Invalid, "cli.validate", "resource %q: %s", name, problem))
+			}
+			format = inline
+			open = func(context.Context, int) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(text)), nil }
 		}
 		if res["schema"] == nil {
 			one.Notes = []string{"no schema: only looked for"}
-			body, err := open(ctx)
-			if err != nil {
-				one.ErrorCount = 1
-				one.Errors = append(one.Errors, engine.Problem{Code: "source-error", Message: errs.Detail(err)})
-			} else {
-				body.Close()
+			for part := range max(len(paths), 1) {
+				body, err := open(ctx, part)
+				if err != nil {
+					one.ErrorCount++
+					one.Errors = append(one.Errors, engine.Problem{Code: "source-error", Message: errs.Detail(err)})
+				} else {
+					body.Close()
+				}
 			}
 			continue
 		}
 		tables = append(tables, one)
-		inputs = append(inputs, engine.TableInput{Resource: res, Open: open, Format: strings.TrimPrefix(filepath.Ext(path), ".")})
+		inputs = append(inputs, engine.TableInput{Resource: res, Parts: len(paths), Open: open, Format: format})
 	}
 	reports, err := engine.Validate(ctx, temp, inputs)
 	if err != nil {

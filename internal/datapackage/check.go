@@ -1,8 +1,11 @@
 package datapackage
 
 import (
+	_ "embed"
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 
 	"github.com/datahq/specstore/internal/jsonschema"
 )
@@ -60,52 +63,102 @@ func SafePath(path string) bool {
 	return true
 }
 
-// Check gives all that is wrong with a package's descriptor in what its readers
-// rely on: resources with names and paths. What a schema says is checked by
-// whoever reads the table.
+//go:embed data-package-1.schema.json
+var schema1 []byte
+
+//go:embed data-package-2.schema.json
+var schema2 []byte
+
+// Schema is the JSON Schema (draft 2020-12) of a descriptor, by version 1 or 2 of the
+// Data Package standard.
+func Schema(version int) []byte {
+	if version == 2 {
+		return slices.Clone(schema2)
+	}
+	return slices.Clone(schema1)
+}
+
+// compiled are the schemas; they are ours, so they compile.
+var compiled = map[int]func() (*jsonschema.Schema, error){
+	1: sync.OnceValues(func() (*jsonschema.Schema, error) { return jsonschema.Compile(schema1) }),
+	2: sync.OnceValues(func() (*jsonschema.Schema, error) { return jsonschema.Compile(schema2) }),
+}
+
+// Profile2 is the `$schema` of a descriptor by version 2 of the standard.
+const Profile2 = "https://datapackage.org/profiles/2.0/datapackage.json"
+
+// Version is the version of the standard that a descriptor is written by: 2 where its
+// `$schema` says so, else 1, the standard's default.
+func Version(descriptor map[string]any) int {
+	if profile, _ := descriptor["$schema"].(string); strings.Contains(profile, "/profiles/2") {
+		return 2
+	}
+	return 1
+}
+
+const maxProblems = 1000 // that are told at once
+
+// Check gives what is wrong with a package's descriptor by the version of the standard
+// that it is written by; the first thousand problems. What a Table Schema says is
+// checked by whoever reads the table.
 func Check(descriptor map[string]any) []Problem {
-	var problems []Problem
+	schema, err := compiled[Version(descriptor)]()
+	if err != nil {
+		return []Problem{{Message: err.Error()}}
+	}
+	problems := schema.Check(descriptor, maxProblems)
 	add := func(pointer, format string, args ...any) {
 		problems = append(problems, Problem{Pointer: pointer, Message: fmt.Sprintf(format, args...)})
 	}
-	list, ok := descriptor["resources"].([]any)
-	if !ok || len(list) == 0 {
-		add("/resources", "must be a list of at least one resource")
-		return problems
-	}
+	list, _ := descriptor["resources"].([]any)
 	seen := map[string]bool{}
 	for i, v := range list {
 		at := Pointer("resources", i)
 		r, ok := v.(map[string]any)
 		if !ok {
-			add(at, "must be an object")
 			continue
 		}
-		name, ok := r["name"].(string)
-		switch {
-		case !ok || name == "":
-			add(at+"/name", "must be a text that is not empty")
-		case seen[name]:
-			add(at+"/name", "the name %q was used before", name)
-		}
-		seen[name] = true
-		switch path := r["path"].(type) {
-		case string:
-			if !IsURL(path) && !SafePath(path) {
-				add(at+"/path", "%q is neither a URL nor a relative path inside the package", path)
+		if name, ok := r["name"].(string); ok {
+			if seen[name] {
+				add(at+"/name", "the name %q was used before", name)
 			}
-		case nil:
-			add(at+"/path", "is missing: data inside a descriptor is not supported")
-		default:
-			add(at+"/path", "must be a text: data in several files is not supported")
+			seen[name] = true
 		}
-		for _, k := range []string{"schema", "dialect"} {
-			if v, ok := r[k]; ok && v != nil {
-				if _, ok := v.(map[string]any); !ok {
-					add(at+"/"+k, "must be an object")
+		for j, path := range Paths(r) {
+			if !IsURL(path) && path != "" && !SafePath(path) {
+				pointer := at + "/path"
+				if _, list := r["path"].([]any); list {
+					pointer += Pointer(j)
 				}
+				add(pointer, "%q is neither a URL nor a relative path inside the package", path)
 			}
+		}
+		if r["path"] == nil && r["data"] != nil {
+			if _, _, problem := Inline(r); problem != nil {
+				add(at+problem.Pointer, "%s", problem.Message)
+			}
+		}
+		_, wrong := Resolve(descriptor, r)
+		for _, p := range wrong {
+			add(at+p.Pointer, "%s", p.Message)
 		}
 	}
 	return problems
+}
+
+// Paths are those of a resource: none, one, or those of its parts.
+func Paths(resource map[string]any) []string {
+	switch v := resource["path"].(type) {
+	case string:
+		return []string{v}
+	case []any:
+		paths := make([]string, 0, len(v))
+		for _, p := range v {
+			if p, ok := p.(string); ok {
+				paths = append(paths, p)
+			}
+		}
+		return paths
+	}
+	return nil
 }

@@ -73,28 +73,49 @@ func TestSafePath(t *testing.T) {
 
 func TestCheck(t *testing.T) {
 	t.Parallel()
+	const two = `"$schema":"https://datapackage.org/profiles/2.0/datapackage.json",`
 	for text, pointer := range map[string]string{
 		`{}`:                           "/resources",
 		`{"resources":[]}`:             "/resources",
 		`{"resources":[1]}`:            "/resources/0",
 		`{"resources":[{"path":"a"}]}`: "/resources/0/name",
-		`{"resources":[{"name":"a"}]}`: "/resources/0/path",
-		`{"resources":[{"name":"a","path":"../a"}]}`:                                "/resources/0/path",
-		`{"resources":[{"name":"a","path":["a","b"]}]}`:                             "/resources/0/path",
-		`{"resources":[{"name":"a","path":"a"},{"name":"a","path":"b"}]}`:           "/resources/1/name",
-		`{"resources":[{"name":"a","path":"a","schema":"s.json"}]}`:                 "/resources/0/schema",
-		`{"resources":[{"name":"a","path":"a"},{"name":"b","path":"https://x/y"}]}`: "",
+		`{"resources":[{"name":"a"}]}`: "/resources/0",
+		`{"resources":[{"name":"a","path":"../a"}]}`:                                         "/resources/0/path",
+		`{"resources":[{"name":"a","path":["a","../b"]}]}`:                                   "/resources/0/path/1",
+		`{"resources":[{"name":"a","path":[]}]}`:                                             "/resources/0/path",
+		`{"resources":[{"name":"a","path":"a"},{"name":"a","path":"b"}]}`:                    "/resources/1/name",
+		`{"resources":[{"name":"a","path":"a","schema":"s.json"}]}`:                          "/resources/0/schema",
+		`{"resources":[{"name":"a","path":"a"},{"name":"b","path":"https://x/y"}]}`:          "",
+		`{"resources":[{"name":"a","path":["a","b"]}]}`:                                      "",
+		`{"s":{},"resources":[{"name":"a","path":"a","schema":"#/s"}]}`:                      "",
+		`{"resources":[{"name":"a","data":[{"n":1}]}]}`:                                      "",
+		`{"resources":[{"name":"a","data":"n"}]}`:                                            "/resources/0/format",
+		`{"name":"A B","resources":[{"name":"a","path":"a"}]}`:                               "/name",
+		`{"resources":[{"name":"A","path":"a"}]}`:                                            "/resources/0/name",
+		`{"resources":[{"name":"a","path":"a","data":[]}]}`:                                  "",
+		`{"licenses":[{}],"resources":[{"name":"a","path":"a"}]}`:                            "/licenses/0",
+		`{"sources":[{"path":"x"}],"resources":[{"name":"a","path":"a"}]}`:                   "/sources/0/title",
+		`{"contributors":[{"email":"x"}],"resources":[{"name":"a","path":"a"}]}`:             "/contributors/0/title",
+		`{"created":"yesterday","resources":[{"name":"a","path":"a"}]}`:                      "/created",
+		`{"keywords":"water","resources":[{"name":"a","path":"a"}]}`:                         "/keywords",
+		`{` + two + `"name":"A B","resources":[{"name":"Ä","path":"a","type":"table"}]}`:     "",
+		`{` + two + `"resources":[{"name":"a","path":"a","data":[]}]}`:                       "/resources/0",
+		`{` + two + `"resources":[{"name":"a","path":"a","type":"map"}]}`:                    "/resources/0/type",
+		`{` + two + `"sources":[{"path":"x"}],"resources":[{"name":"a","path":"a"}]}`:        "",
+		`{` + two + `"contributors":[{"roles":[]}],"resources":[{"name":"a","path":"a"}]}`:   "/contributors/0/roles",
+		`{` + two + `"created":"2024-05-06T07:08:09Z","resources":[{"name":"a","data":{}}]}`: "",
 	} {
 		d, err := datapackage.Decode(strings.NewReader(text))
 		if err != nil {
 			t.Fatal(err)
 		}
 		got := ""
-		if problems := datapackage.Check(d); len(problems) > 0 {
+		problems := datapackage.Check(d)
+		if len(problems) > 0 {
 			got = problems[0].Pointer
 		}
 		if got != pointer {
-			t.Errorf("%s: problem at %q, want %q", text, got, pointer)
+			t.Errorf("%s: problems %v, want one at %q", text, problems, pointer)
 		}
 	}
 }

@@ -19,8 +19,19 @@ type TableInput struct {
 	// Resource is its descriptor: name, format, dialect, encoding, schema.
 	Resource map[string]any
 	Format   string // what the file's name says, where the descriptor says nothing
-	// Open opens the file.
-	Open func(ctx context.Context) (io.ReadCloser, error)
+	// Parts is how many files hold the table, one after the other; 0 is one.
+	Parts int
+	// Open opens one of them, from 0.
+	Open func(ctx context.Context, part int) (io.ReadCloser, error)
+}
+
+// open opens the file, all parts of it as one.
+func (in TableInput) open(ctx context.Context) (io.ReadCloser, error) {
+	if in.Parts < 2 {
+		return in.Open(ctx, 0)
+	}
+	p := &parts{count: in.Parts, lines: true, head: tables.HeaderLines(in.Resource), open: func(i int) (io.ReadCloser, error) { return in.Open(ctx, i) }}
+	return p, p.next()
 }
 
 func (in TableInput) name() string {
@@ -93,7 +104,7 @@ func (report *TableReport) validate(ctx context.Context, temp string, in TableIn
 	defer c.close()
 	c.name, c.references = in.name(), refs
 	_, err = protect(func() (struct{}, error) {
-		body, err := in.Open(ctx)
+		body, err := in.open(ctx)
 		if err != nil {
 			return struct{}{}, err
 		}

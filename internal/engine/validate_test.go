@@ -40,7 +40,7 @@ func validate(t *testing.T, resource map[string]any, format string, body []byte)
 	t.Helper()
 	reports, err := engine.Validate(t.Context(), t.TempDir(), []engine.TableInput{{
 		Resource: resource, Format: format,
-		Open: func(context.Context) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil },
+		Open: func(context.Context, int) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil },
 	}})
 	if err != nil {
 		t.Fatal(err)

@@ -171,7 +171,11 @@ func (c *checker) input(s *Spec) {
 			c.add(at+"/name", "the name %q was used before", r.Name)
 		}
 		seen[r.Name] = true
-		r.Descriptor = c.resolve(s.Descriptor, raw, at)
+		var problems []Problem
+		r.Descriptor, problems = datapackage.Resolve(s.Descriptor, raw)
+		for _, p := range problems {
+			c.add(at+p.Pointer, "%s", p.Message)
+		}
 		c.place(&r, raw, at)
 		if !c.spend(r.Descriptor) {
 			c.add(at, tooManyValues, maxValues)
@@ -190,8 +194,8 @@ func (c *checker) place(r *Resource, raw map[string]any, at string) {
 	}
 	switch v := raw[key].(type) {
 	case nil:
-		if data, ok := raw["data"]; ok && data != nil {
-			c.data(r, data, at)
+		if raw["data"] != nil {
+			c.data(r, at)
 			return
 		}
 		c.add(at+"/"+key, "is required")
@@ -237,36 +241,17 @@ func (c *checker) path(pointer, path string) bool {
 }
 
 // data reads inline data.
-func (c *checker) data(r *Resource, data any, at string) {
-	format := text(r.Descriptor["format"])
-	body, isText := data.(string)
-	switch {
-	case isText && format == "":
-		c.add(at+"/format", "is required: say what the text in data is, for instance csv")
+func (c *checker) data(r *Resource, at string) {
+	text, format, problem := datapackage.Inline(r.Descriptor)
+	if problem != nil {
+		c.add(at+problem.Pointer, "%s", problem.Message)
 		return
-	case isText && !plainFormat(format):
-		c.add(at+"/format", "must be letters and digits")
-		return
-	case !isText && format != "" && format != "json" && format != "geojson":
-		c.add(at+"/format", "data that are no text are json (or geojson), not %q", format)
-		return
-	case !isText && format == "":
-		format = "json"
 	}
-	r.Inline = &Inline{Text: []byte(body), Format: format}
-	if !isText {
-		r.Inline.Text = inlineJSON(data, object(r.Descriptor["schema"]))
-	}
-	if c.inline += len(r.Inline.Text); c.inline > maxInline {
+	r.Inline = &Inline{Text: text, Format: format}
+	if c.inline += len(text); c.inline > maxInline {
 		c.add(at+"/data", "the inline data of a spec have %d MiB at most: put larger data into files", maxInline>>20)
 	}
-	delete(r.Descriptor, "data") // resolve made the object
-}
-
-func plainFormat(format string) bool {
-	return len(format) <= 20 && !strings.ContainsFunc(format, func(r rune) bool {
-		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9')
-	})
+	delete(r.Descriptor, "data") // Resolve made the object
 }
 
 func (c *checker) processing(s *Spec) {

@@ -412,7 +412,8 @@ func TestYAMLRefused(t *testing.T) {
 	}
 	for name, text := range map[string]string{
 		"empty": "", "list": "[1]", "key twice": "a: 1\na: 2", "NaN": "a: .nan", "deep": "a: " + strings.Repeat("[", 200) + strings.Repeat("]", 200),
-		"bomb": bomb, "broken": "a: [", "self": "a: &a [*a]",
+		"bomb": bomb, "broken": "a: [", "self": "a: &a [*a]", "tag": "a: !!python/object:os.system {}", "own tag": "a: !secret x", "binary": "a: !!binary aGk=",
+		"merge": "a: &a {b: 1}\nc: {<<: *a}",
 	} {
 		if _, err := flowspec.ParseYAML([]byte(text)); !errs.Is(err, errs.Invalid) {
 			t.Errorf("%s: %v", name, err)

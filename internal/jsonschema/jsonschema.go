@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -63,7 +64,10 @@ func Compile(text []byte) (*Schema, error) {
 
 // Valid reports whether a value in the JSON value space, numbers as json.Number,
 // satisfies the schema.
-func (s *Schema) Valid(v any) bool { return s.compiled.Validate(v) == nil }
+func (s *Schema) Valid(v any) bool {
+	_, found := outsize(v)
+	return !found && s.compiled.Validate(v) == nil
+}
 
 // ValidText reports whether a JSON text satisfies the schema.
 func (s *Schema) ValidText(text []byte) bool {
@@ -73,6 +77,9 @@ func (s *Schema) ValidText(text []byte) bool {
 
 // Check gives what is wrong with a value, by pointer; at most so many problems.
 func (s *Schema) Check(v any, most int) []Problem {
+	if at, found := outsize(v); found {
+		return []Problem{{pointer(at), fmt.Sprintf("the number has an exponent of more than %d digits", maxExponent)}}
+	}
 	err := s.compiled.Validate(v)
 	if err == nil {
 		return nil
@@ -86,6 +93,32 @@ func (s *Schema) Check(v any, most int) []Problem {
 	slices.SortStableFunc(problems, func(a, b Problem) int { return strings.Compare(a.Pointer, b.Pointer) })
 	problems = slices.Compact(problems)
 	return problems[:min(len(problems), most)]
+}
+
+// maxExponent bounds the digits of a number's exponent: the library computes with all
+// digits of a number, and 1e99999999 has many.
+const maxExponent = 4
+
+// outsize finds a number whose exponent is beyond the limit.
+func outsize(v any) (at []string, found bool) {
+	switch v := v.(type) {
+	case json.Number:
+		i := strings.IndexAny(string(v), "eE")
+		return nil, i >= 0 && len(strings.TrimLeft(string(v[i+1:]), "+-0")) > maxExponent
+	case map[string]any:
+		for k, item := range v {
+			if at, found := outsize(item); found {
+				return append([]string{k}, at...), true
+			}
+		}
+	case []any:
+		for i, item := range v {
+			if at, found := outsize(item); found {
+				return append([]string{strconv.Itoa(i)}, at...), true
+			}
+		}
+	}
+	return nil, false
 }
 
 // words appends what an error says: its causes', but where the schema has a text of
@@ -171,8 +204,8 @@ func (s *Schema) message(at string) string {
 		case map[string]any:
 			v = in[part]
 		case []any:
-			var i int
-			if _, err := fmt.Sscan(part, &i); err != nil || i < 0 || i >= len(in) {
+			i, err := strconv.ParseUint(part, 10, 31)
+			if err != nil || int(i) >= len(in) {
 				return ""
 			}
 			v = in[i]
