@@ -1,6 +1,7 @@
 package flowspec
 
 import (
+	"cmp"
 	_ "embed"
 	"fmt"
 	"slices"
@@ -45,9 +46,16 @@ func Check(raw map[string]any) (*Spec, []Problem) {
 		c.collisions(s)
 	}
 	if len(c.problems) > 0 {
+		slices.SortStableFunc(c.problems, func(a, b Problem) int { return cmp.Compare(section(a), section(b)) })
 		return nil, c.problems
 	}
 	return s, nil
+}
+
+// section is the place of the part of a spec that a problem is in, as specs are written.
+func section(p Problem) int {
+	part, _, _ := strings.Cut(strings.TrimPrefix(p.Pointer, "/"), "/")
+	return slices.Index([]string{"meta", "inputs", "processing", "outputs", "schedule"}, part)
 }
 
 // checker collects problems beside those that the schema finds: it says nothing of

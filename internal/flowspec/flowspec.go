@@ -136,7 +136,7 @@ const (
 
 // ReservedOwners are the owner names that routes of the service stand in the way of.
 var ReservedOwners = []string{
-	"source", "source-pipelines", "auth", "rawstore", "pkgstore", "metastore", "resolver", "storage", "badge", "openapi.yaml",
+	"source", "source-pipelines", "auth", "rawstore", "pkgstore", "metastore", "resolver", "storage", "badge", "openapi.yaml", "schemas",
 	"healthz", "readyz", "metrics", "static", "login", "dashboard", "search", "success", "sitemap.xml", "upload", "update", "plan",
 }
 

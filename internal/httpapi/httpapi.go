@@ -38,7 +38,7 @@ import (
 
 // Service is what the routes ask of the service.
 type Service interface {
-	Upload(ctx context.Context, token string, body []byte, idempotencyKey string) (*registry.Revision, error)
+	Upload(ctx context.Context, token string, body []byte, idempotencyKey string) (*service.Accepted, error)
 	DryRun(ctx context.Context, token string, body []byte) ([]plan.Pipeline, error)
 	Status(ctx context.Context, token, datasetID, which string) (*registry.Revision, error)
 	Update(ctx context.Context, e registry.Event) (registry.Applied, error)
@@ -125,6 +125,7 @@ func (a *api) routes() []route {
 		{"GET /rawstore/presign", a.rawPresign},
 		{"GET /pkgstore/{key...}", a.packageFile},
 		{"GET /openapi.yaml", a.openapi},
+		{"GET /schemas/{name}", a.schema},
 		{"GET /healthz", a.health},
 	}
 }
@@ -304,6 +305,12 @@ func body(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error) {
 	if !isJSON(r.Header.Get("Content-Type")) {
 		return nil, nil
 	}
+	b, err := limited(w, r, most)
+	return bytes.TrimSpace(bytes.TrimPrefix(b, []byte("\ufeff"))), err
+}
+
+// limited reads a request of a bounded length.
+func limited(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error) {
 	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
 	if e, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return nil, errs.Wrap(err, errs.TooLarge, "httpapi.body", "the body is larger than %d bytes", e.Limit)
@@ -311,7 +318,7 @@ func body(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error) {
 	if err != nil {
 		return nil, errs.Wrap(err, errs.Invalid, "httpapi.body", "the body broke off")
 	}
-	return bytes.TrimSpace(bytes.TrimPrefix(b, []byte("\ufeff"))), nil
+	return b, nil
 }
 
 // decode reads a JSON request of a bounded length into a struct. want says what its

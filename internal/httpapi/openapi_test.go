@@ -17,6 +17,7 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 
 	"github.com/datahq/specstore/internal/httpapi"
+	"github.com/datahq/specstore/internal/jsonschema"
 	"github.com/datahq/specstore/internal/testkit"
 )
 
@@ -157,6 +158,18 @@ func TestOpenAPI(t *testing.T) {
 	}
 	if again := s.do("GET", "/openapi.yaml", "", "If-None-Match: "+a.header.Get("ETag")); again.status != http.StatusNotModified {
 		t.Errorf("%d", again.status)
+	}
+	for _, name := range []string{"flow-spec", "data-package-1", "data-package-2"} {
+		a := s.get("/schemas/"+name+".json", "")
+		if _, err := jsonschema.Compile([]byte(a.body)); a.status != http.StatusOK || err != nil {
+			t.Errorf("%s: %d %v", name, a.status, err)
+		}
+		if again := s.do("GET", "/schemas/"+name+".json", "", "If-None-Match: "+a.header.Get("ETag")); again.status != http.StatusNotModified {
+			t.Errorf("%d", again.status)
+		}
+	}
+	if a := s.get("/schemas/none.json", ""); a.status != http.StatusNotFound {
+		t.Errorf("%d", a.status)
 	}
 	var code, described []string
 	for _, p := range httpapi.Patterns() {

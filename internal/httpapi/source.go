@@ -4,13 +4,16 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"mime"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/datahq/specstore/internal/auth"
 	"github.com/datahq/specstore/internal/errs"
+	"github.com/datahq/specstore/internal/flowspec"
 	"github.com/datahq/specstore/internal/registry"
 )
 
@@ -20,6 +23,7 @@ type uploadAnswer struct {
 	DatasetID *string  `json:"dataset_id"`
 	FlowID    *string  `json:"flow_id"`
 	Errors    []string `json:"errors"`
+	Notes     []string `json:"notes,omitempty"`
 	Error     *message `json:"error,omitempty"`
 }
 
@@ -58,9 +62,33 @@ func specOf(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	return spec, nil
 }
 
+// isYAML reports whether a content type is one of YAML: application/yaml (RFC 9512), or
+// one of those that were in use before.
+func isYAML(contentType string) bool {
+	t, _, err := mime.ParseMediaType(contentType)
+	return err == nil && slices.Contains([]string{"application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml"}, t)
+}
+
+// yamlSpecOf reads a spec in YAML as the JSON that it stands for.
+func yamlSpecOf(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	text, err := limited(w, r, MaxSpec)
+	if err != nil {
+		return nil, &refusalError{err}
+	}
+	spec, err := flowspec.ParseYAML(text)
+	if err != nil {
+		return nil, &refusalError{err}
+	}
+	return json.Marshal(spec)
+}
+
 // dryRun answers an upload with its pipelines, or with its refusal.
 func (a *api) dryRun(w http.ResponseWriter, r *http.Request) error {
-	spec, err := specOf(w, r)
+	read := specOf
+	if isYAML(r.Header.Get("Content-Type")) {
+		read = yamlSpecOf
+	}
+	spec, err := read(w, r)
 	if err != nil {
 		return err
 	}
@@ -80,7 +108,7 @@ func (a *api) upload(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return &refusalError{err}
 	}
-	return writeJSON(w, http.StatusOK, uploadAnswer{Success: true, DatasetID: &rev.DatasetID, FlowID: &rev.ID, Errors: []string{}})
+	return writeJSON(w, http.StatusOK, uploadAnswer{Success: true, DatasetID: &rev.DatasetID, FlowID: &rev.ID, Errors: []string{}, Notes: rev.Notes})
 }
 
 const maxUpdate = 4 << 20

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -82,6 +83,10 @@ func TestUploadRefusals(t *testing.T) {
 		{name: "local file", token: me, body: spec("me", "a", "published", "/etc/passwd"), status: 400, errors: []string{"Validation failed for contents", "/inputs/0/parameters/resource-mapping/t.csv: "}},
 		{name: "file scheme", token: me, body: spec("me", "a", "published", "file:///etc/passwd"), status: 400, errors: []string{"Validation failed for contents"}},
 		{name: "another's file", token: me, body: spec("me", "a", "published", theirs), status: 400, errors: []string{"Validation failed for contents", "/inputs/0/parameters/resource-mapping/t.csv: the uploaded file is another owner's"}},
+		{name: "a step that is none", token: me, body: with(`"processing":[{"input":"t","output":"t","dpp":[{"run":"rm"}]}]`), status: 400, errors: []string{
+			"Validation failed for contents", `/processing/0/dpp/0/run: there is no processor "rm"`}},
+		{name: "a part of a file of this machine", token: me, body: strings.Replace(good, `"path":"t.csv"`, `"path":["t.csv","u.csv"]`, 1), status: 400, errors: []string{
+			"Validation failed for contents", "/inputs/0/url: must be an http or https URL"}},
 		{name: "long idempotency key", token: me, body: good, status: 400, errors: []string{"the idempotency key is longer than 255 bytes"}, headers: []string{asJSON, key + strings.Repeat("x", 256)}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -149,6 +154,48 @@ func TestDryRun(t *testing.T) {
 		if flow := s.upload(spec("me", "a", "published", somewhere), token); flow != fmt.Sprintf("me/a/%d", number) {
 			t.Errorf("then %s", flow)
 		}
+	}
+}
+
+// TestDryRunYAML: a spec in YAML leads to what the same one in JSON does.
+func TestDryRunYAML(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	token := "Auth-Token: " + s.token("me", auth.ServiceSource)
+	const text = `
+meta: {ownerid: me, dataset: a, findability: published}
+inputs:
+- kind: datapackage
+  parameters:
+    resource-mapping: {t.csv: "http://example.com/t.csv"}
+    descriptor:
+      resources:
+      - {name: t, path: t.csv, schema: {fields: [{name: id, type: integer}, {name: name, type: string}]}}
+`
+	at := regexp.MustCompile(`"(modified|created|update_time)":"[^"]*"`)
+	want := s.do("POST", "/source/plan", spec("me", "a", "published", somewhere), asJSON, token)
+	for _, kind := range []string{"application/yaml", "text/yaml; charset=utf-8"} {
+		got := s.do("POST", "/source/plan", text, "Content-Type: "+kind, token)
+		if got.status != http.StatusOK || at.ReplaceAllString(got.body, "") != at.ReplaceAllString(want.body, "") {
+			t.Errorf("%s: %d %.300s", kind, got.status, got.body)
+		}
+	}
+	for _, bad := range []string{"a: &a [*a]", "meta: !!python/object {}", "[", "meta: {ownerid: 5}"} {
+		if got := s.do("POST", "/source/plan", bad, "Content-Type: application/yaml", token); got.status != http.StatusBadRequest {
+			t.Errorf("%s: %d %.300s", bad, got.status, got.body)
+		}
+	}
+}
+
+// TestNotes: an output that the runner does not make is accepted, and said.
+func TestNotes(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	body := strings.Replace(spec("me", "a", "published", somewhere), "{", `{"outputs":[{"kind":"npm"},{"kind":"parquet"}],`, 1)
+	a := s.do("POST", "/source/upload", body, asJSON, "Auth-Token: "+s.token("me", auth.ServiceSource))
+	var out struct{ Notes []string }
+	if err := json.Unmarshal([]byte(a.body), &out); err != nil || a.status != http.StatusOK || len(out.Notes) != 1 || !strings.Contains(out.Notes[0], `"npm"`) {
+		t.Errorf("%d %s", a.status, a.body)
 	}
 }
 

@@ -89,6 +89,16 @@ func TestDPP(t *testing.T) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
+		for pointer, change := range map[string][2]string{
+			"/path: ":                 {`"path":"t.csv"`, `"path":["t.csv","https://example.org/u.csv"]`},
+			"/data: ":                 {`"path":"t.csv"`, `"data":[]`},
+			"/processing/0/dpp/0/run": {`{`, `{"processing":[{"input":"t","output":"t","dpp":[{"run":"sort"}]}],`},
+		} {
+			body := strings.Replace(string(spec("b", address)), change[0], change[1], 1)
+			if _, err := f.Upload(t.Context(), token(1), []byte(body), ""); !errs.Is(err, errs.Invalid) || !strings.Contains(errs.Detail(err), pointer) {
+				t.Errorf("%s: %v", pointer, err)
+			}
+		}
 		for i := range 2 {
 			p.deaf = i == 1
 			r := testkit.Must(f.Upload(t.Context(), token(1), spec("a", address), ""))(t)

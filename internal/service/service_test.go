@@ -67,7 +67,7 @@ func spec(dataset, address string) []byte {
 
 func (f *fixture) upload(dataset, address string) *registry.Revision {
 	f.Helper()
-	return testkit.Must(f.Upload(f.Context(), f.token, spec(dataset, address), ""))(f.T)
+	return testkit.Must(f.Upload(f.Context(), f.token, spec(dataset, address), ""))(f.T).Revision
 }
 
 // file keeps an uploaded file of the owner and gives its address.
@@ -440,7 +440,7 @@ func TestAnothersFile(t *testing.T) {
 		body = strings.Replace(body, `"kind":"datapackage"`, `"kind":"datapackage","url":"`+rawBase+`/me/datapackage.json"`, 1)
 		body = strings.Replace(body, `"ownerid":"me"`, `"ownerid":"you"`, 1)
 		token := testkit.Must(f.Issuer.Sign(auth.Claims{UserID: "you", Service: auth.ServiceSource, MaxDatasets: 1}, time.Now()))(t)
-		r := testkit.Must(f.Upload(t.Context(), token, []byte(body), ""))(t)
+		r := testkit.Must(f.Upload(t.Context(), token, []byte(body), ""))(t).Revision
 		f.run()
 		if st := f.status(r); st.State != registry.Failed || !slices.Contains(st.Errors, "the uploaded file is another owner's") {
 			t.Errorf("%s %q", st.State, st.Errors)

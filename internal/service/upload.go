@@ -27,9 +27,15 @@ const (
 
 const maxIdempotencyKey = 255 // bytes
 
+// Accepted is a revision that will be run.
+type Accepted struct {
+	*registry.Revision
+	Notes []string // what the spec asks for and will not get
+}
+
 // Upload accepts a Flow-Spec: from here on there is a revision that will be run. A
 // refusal has the lines of its errors as its detail and leaves nothing behind.
-func (s *Service) Upload(ctx context.Context, token string, body []byte, idempotencyKey string) (*registry.Revision, error) {
+func (s *Service) Upload(ctx context.Context, token string, body []byte, idempotencyKey string) (*Accepted, error) {
 	u, err := s.admit(ctx, token, body)
 	if err != nil {
 		return nil, err
@@ -60,7 +66,7 @@ func (s *Service) Upload(ctx context.Context, token string, body []byte, idempot
 		s.refresh(ctx, r.ID)
 	case registry.External: // nobody is told
 	}
-	return r, nil
+	return &Accepted{r, plan.Notes(s.planInput(n.Runner, plan.Version, u.spec, r.Number, u.at, r.DatasetCreated))}, nil
 }
 
 // DryRun gives the pipelines that an upload would have, with the same checks and the
