@@ -17,7 +17,8 @@ func planCommand(env *Env) *cobra.Command {
 		Use:   "plan PATH",
 		Short: "Print the pipelines that a Flow-Spec leads to",
 		Long: `Print the pipelines that a Flow-Spec leads to. PATH is a file, YAML or
-JSON, or a folder as for run. Sources are neither fetched nor opened.
+JSON, or a folder as for run. Sources are neither fetched nor opened. Without
+--allowed-types the plan is the one that a datapackage-pipelines service gets.
 
 PLANNER_LOCAL, PKGSTORE_BUCKET, S3_ENDPOINT_URL and AWS_* are honoured, as they
 matter for plans that an external datapackage-pipelines service runs.`,
@@ -41,6 +42,9 @@ matter for plans that an external datapackage-pipelines service runs.`,
 			}
 			if cmd.Flags().Changed("allowed-types") {
 				in.AllowedTypes = append([]string{}, list(allowed)...)
+				if allowed == "embedded" {
+					in.AllowedTypes = plan.EmbeddedTypes()
+				}
 			}
 			pipelines, err := plan.Plan(in)
 			if err != nil {
@@ -68,7 +72,7 @@ matter for plans that an external datapackage-pipelines service runs.`,
 	f.StringVar(&revision, "revision", "1", "`number` of the revision")
 	f.StringVar(&updateTime, "update-time", "", "`time` of the push, put into the metadata")
 	f.StringVar(&createTime, "create-time", "", "`time` of the dataset's first push, put into the metadata")
-	f.StringVar(&allowed, "allowed-types", "", "`types` of outputs to plan, separated by commas; an empty text allows none")
+	f.StringVar(&allowed, "allowed-types", "", "`types` of outputs to plan, separated by commas; embedded stands for those of the embedded engine, an empty text allows none")
 	f.BoolVar(&asJSON, "json", false, "print [[id, details], ...] as JSON")
 	return cmd
 }
