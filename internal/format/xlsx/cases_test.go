@@ -40,7 +40,10 @@ func cell(k stream.Kind, text string) string {
 		stream.Text: "text", stream.Null: "null", stream.Integer: "integer", stream.Number: "number",
 		stream.Boolean: "boolean", stream.Date: "date", stream.Time: "time", stream.Datetime: "datetime",
 	}
-	return strings.TrimSpace(names[k] + " " + text)
+	if text == "" {
+		return names[k]
+	}
+	return names[k] + " " + text
 }
 
 // wantCell is the cell that a case describes.

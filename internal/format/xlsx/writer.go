@@ -31,9 +31,9 @@ const (
 // change; [Writer.Notes] counts these. A null has no cell. There are no formulas: a
 // text that begins with "=" is a text.
 //
-// What Excel cannot hold at all is a [format.Error]: more than 1,048,576 rows or
-// 16,384 columns, a text of more than 32,767 characters. The same rows give the same
-// bytes. The file keeps to the limits that readers set against archives made to do
+// What Excel cannot hold at all is a [format.Error]: more than 1,048,576 rows, a text
+// of more than 32,767 characters. (A schema has no more fields than a sheet has
+// columns.) The same rows give the same bytes. The file keeps to the limits that readers set against archives made to do
 // harm.
 type Writer struct {
 	zip    *zip.Writer
@@ -97,9 +97,6 @@ const (
 // writes the header. The sheet's name is brought into what Excel allows.
 // [Writer.Close] must be called at the end.
 func NewWriter(w io.Writer, sheet string, schema *tableschema.Schema) (*Writer, error) {
-	if len(schema.Fields) > MaxColumns {
-		return nil, formatError("the table has %d columns; a sheet holds at most %d", len(schema.Fields), MaxColumns)
-	}
 	xw := &Writer{zip: zip.NewWriter(w), schema: schema, texts: make([]int64, len(schema.Fields))}
 	xw.zip.RegisterCompressor(zip.Deflate, newDeflater)
 	name := string(appendEscaped(nil, []byte(sheetName(sheet)), true))
