@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/klauspost/compress/flate"
+
 	"github.com/datahq/specstore/internal/format"
 )
 
@@ -80,6 +82,7 @@ func readContainer(f *os.File) (*container, error) {
 		return nil, formatError("the workbook has %d parts, the limit is %d", len(z.File), maxEntries)
 	}
 	budget.free = true
+	z.RegisterDecompressor(zip.Deflate, flate.NewReader)
 	c := &container{file: f, parts: make(map[string]*zip.File, len(z.File))}
 	for _, e := range z.File {
 		key := strings.ToLower(e.Name)

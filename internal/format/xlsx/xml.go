@@ -471,7 +471,10 @@ func (x *xmlReader) endTag() error {
 	if err != nil {
 		return err
 	}
-	name := bytes.TrimRight(x.buf[x.pos+2:x.pos+n], " \t\r\n")
+	name := x.buf[x.pos+2 : x.pos+n]
+	for len(name) > 0 && isSpace(name[len(name)-1]) {
+		name = name[:len(name)-1]
+	}
 	if !x.open(name) {
 		return xmlErrorf("ends an element that is not open")
 	}
