@@ -157,7 +157,7 @@ func (c *checker) check(in, out *stream.Batch) error {
 				out.AppendNull()
 				continue
 			}
-			text, null, err := caster.Cast(in.Cell(r, p))
+			text, null, err := cast(caster, in, r, p)
 			switch {
 			case err != nil:
 				ok, c.bad[f] = false, true
@@ -179,6 +179,21 @@ func (c *checker) check(in, out *stream.Batch) error {
 		out.EndRow(in.Number(r))
 	}
 	return nil
+}
+
+// cast casts a cell: a text by what the field says of texts, a value of a format with
+// types by its type.
+func cast(caster *tableschema.Caster, in *stream.Batch, r, p int) ([]byte, bool, *tableschema.CellError) {
+	if k := in.Kind(r, p); k != stream.Text {
+		return caster.CastTyped(typeNames[k], in.Cell(r, p))
+	}
+	return caster.Cast(in.Cell(r, p))
+}
+
+// typeNames are the types of Table Schema that kinds of cells are.
+var typeNames = [...]string{
+	stream.Null: "", stream.Integer: "integer", stream.Number: "number", stream.Boolean: "boolean",
+	stream.Date: "date", stream.Time: "time", stream.Datetime: "datetime", stream.JSON: "any",
 }
 
 // blankRow notes a row without any value: in a flow it is skipped, by the letter

@@ -155,7 +155,7 @@ func TestWhatIsSaid(t *testing.T) {
 		{"dialect: {quoteChar: ab}", "n\n1\n", "dialect/quoteChar"},
 		{"encoding: klingon", "n\n1\n", "klingon"},
 		{"encoding: utf-8", "n\n1\n\xff\n", "offset 4"},
-		{"format: xlsx", "n\n1\n", `format "xlsx"`},
+		{"format: docx", "n\n1\n", `format "docx"`},
 		{"title: x", "", "the file is empty"},
 		{"title: x", "n\nx\n" + "1\x00\n", `"x" is not an integer`}, // also before a row that cannot be read
 		{"title: x", "n\n1\n1\x00\n", "row 3: the file holds a NUL byte"},

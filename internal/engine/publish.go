@@ -50,8 +50,17 @@ func (r *run) publishCopy(ctx context.Context, c *copyOf, s *source) (*Result, e
 	d := maps.Clone(c.resource.Descriptor)
 	// Counters that came with the spec are its owner's claims, not ours.
 	delete(d, "rowcount")
+	body := s.spool
+	if c != s.copies[len(s.copies)-1] {
+		// A sink may move the file away, and further pipelines want it.
+		var err error
+		if body, err = s.spool.again(r.Temp); err != nil {
+			return nil, err
+		}
+		defer body.close()
+	}
 	c.node.logf("copied %d bytes of %s", s.spool.bytes, s.info.Name)
-	return r.publish(ctx, c.node, []made{{d, s.spool, nil}})
+	return r.publish(ctx, c.node, []made{{d, body, nil}})
 }
 
 // describe gives the descriptor of a file that another pipeline made, as the

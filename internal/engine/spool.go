@@ -54,6 +54,19 @@ func (s *spool) sum() string { return hex.EncodeToString(s.hash.Sum(nil)) }
 // reader reads the file from its beginning.
 func (s *spool) reader() io.Reader { return io.NewSectionReader(s.file, 0, s.bytes) }
 
+// again makes a spool of its own with the same bytes.
+func (s *spool) again(dir string) (*spool, error) {
+	c, err := newSpool(dir)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := io.Copy(c, s.reader()); err != nil {
+		c.close()
+		return nil, err
+	}
+	return c, nil
+}
+
 func (s *spool) close() {
 	if s == nil {
 		return

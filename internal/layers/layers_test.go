@@ -21,7 +21,7 @@ var layers = [][]string{
 	{"internal/tableschema", "internal/stream", "internal/sqldb", "internal/objstore", "internal/fetch", "internal/jsondiff"},
 	{"internal/datapackage", "internal/auth", "internal/spill"},
 	{"internal/flowspec", "internal/format"},
-	{"internal/format/csv", "internal/format/jsonrows"},
+	{"internal/format/csv", "internal/format/jsonrows", "internal/format/xlsx"},
 	{"internal/format/tables"},
 	{"internal/plan"},
 	{"internal/processor"},

@@ -106,12 +106,62 @@ func (c *Caster) Cast(cell []byte) (text []byte, null bool, err *CellError) {
 		cell = bytes.TrimSpace(cell)
 	}
 	if len(cell) == 0 && c.empty || !c.empty && c.missing[string(cell)] {
-		if c.required {
-			return nil, true, &CellError{ConstraintError, []string{"required"}, fmt.Sprintf("field %q: a value is required", c.field.Name)}
-		}
-		return nil, true, nil
+		return nil, true, c.null()
 	}
 	text, ok := c.read(cell)
+	return c.checked(raw, text, ok)
+}
+
+// CastTyped checks a cell that its file gives as a value: of a type (integer, number,
+// boolean, date, time, datetime) and in its default form. What a field says of texts
+// does not hold for it: missing values, date patterns, separators, boolean words. A
+// datetime at midnight is a date where the field is one, for spreadsheets know no
+// other. A value of another type than the field's is cast as its text; without a type
+// it is null.
+func (c *Caster) CastTyped(of string, value []byte) (text []byte, null bool, err *CellError) {
+	if of == "" {
+		return nil, true, c.null()
+	}
+	text, ok := c.typed(of, value)
+	if !ok {
+		text, ok = c.read(value)
+	}
+	return c.checked(value, text, ok)
+}
+
+// typed gives the field's value that a value of a type is.
+func (c *Caster) typed(of string, value []byte) ([]byte, bool) {
+	var m moment
+	switch of + " " + c.field.Type {
+	case "integer integer", "integer number":
+		return value, isInteger(value)
+	case "number number":
+		return value, isNumber(value)
+	case "boolean boolean":
+		return value, string(value) == "true" || string(value) == "false"
+	case "date date":
+		return value, m.date(value)
+	case "datetime date":
+		day, ok := bytes.CutSuffix(value, []byte("T00:00:00"))
+		return day, ok && m.date(day)
+	case "datetime datetime":
+		return value, m.datetime(value)
+	case "time time":
+		return value, m.clock(value)
+	}
+	return nil, false
+}
+
+// null is what is wrong with a cell without a value.
+func (c *Caster) null() *CellError {
+	if !c.required {
+		return nil
+	}
+	return &CellError{ConstraintError, []string{"required"}, fmt.Sprintf("field %q: a value is required", c.field.Name)}
+}
+
+// checked holds a cell that was read, or could not be, against the constraints.
+func (c *Caster) checked(raw, text []byte, ok bool) ([]byte, bool, *CellError) {
 	if !ok {
 		return nil, false, &CellError{Kind: TypeError, Message: fmt.Sprintf("field %q: %s is not %s", c.field.Name, shown(raw), c.what)}
 	}

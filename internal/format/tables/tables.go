@@ -82,7 +82,7 @@ func FormatOf(resource map[string]any, named string) string {
 }
 
 // Formats are those that are read as tables.
-func Formats() []string { return []string{"csv", "tsv"} }
+func Formats() []string { return []string{"csv", "tsv", "xlsx"} }
 
 // Readable reports whether a format is read as a table.
 func Readable(name string) bool {
@@ -95,6 +95,9 @@ func Open(_ context.Context, src Source, o Options) (format.Reader, error) {
 	name := FormatOf(o.Resource, o.Format)
 	if !Readable(name) {
 		return nil, &format.Error{Code: format.CodeFormat, Message: fmt.Sprintf("format %q cannot be read as a table; the formats that can are %s", name, strings.Join(Formats(), ", "))}
+	}
+	if name == "xlsx" {
+		return openXLSX(src, o)
 	}
 	options, err := csvOptions(o.Resource, name)
 	if err != nil {
