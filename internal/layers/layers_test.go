@@ -21,7 +21,7 @@ var layers = [][]string{
 	{"internal/tableschema", "internal/stream", "internal/sqldb", "internal/objstore", "internal/fetch", "internal/jsondiff"},
 	{"internal/datapackage", "internal/auth", "internal/spill"},
 	{"internal/flowspec", "internal/format"},
-	{"internal/format/csv", "internal/format/jsonrows", "internal/format/xlsx"},
+	{"internal/format/csv", "internal/format/jsonrows", "internal/format/parquet", "internal/format/sqlite", "internal/format/xlsx"},
 	{"internal/format/tables"},
 	{"internal/plan"},
 	{"internal/processor"},
@@ -37,11 +37,12 @@ var layers = [][]string{
 // only says which packages may import what, by prefix of the import path.
 var only = map[string][]string{
 	"github.com/riverqueue/":  {"internal/jobs"},
-	"modernc.org/sqlite":      {"internal/sqldb"},
+	"modernc.org/sqlite":      {"internal/sqldb", "internal/format/sqlite"},
 	"github.com/jackc/pgx":    {"internal/sqldb", "internal/jobs"},
 	"github.com/spf13/cobra":  {"internal/cli"},
+	"github.com/parquet-go/":  {"internal/format/parquet"},
 	"net/http":                {"internal/dpp", "internal/httpapi", "internal/auth", "internal/fetch", "internal/cli", "client"},
-	"database/sql":            {"internal/sqldb", "internal/jobs", "internal/registry"},
+	"database/sql":            {"internal/sqldb", "internal/jobs", "internal/registry", "internal/format/sqlite"},
 	"github.com/golang-jwt/":  {"internal/auth"},
 	"github.com/santhosh-tek": {"internal/jsonschema"},
 }
