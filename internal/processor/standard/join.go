@@ -96,6 +96,7 @@ type joinPlan struct {
 	source, target map[string]any // target is nil where the source is its own
 	names          []string       // of the target's fields that are gathered, sorted
 	fields         map[string]joined
+	keys           []joinedKey
 	columns        []string // of the target, gathered ones included
 	before         int      // columns that the target had
 }
