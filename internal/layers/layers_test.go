@@ -24,7 +24,9 @@ var layers = [][]string{
 	{"internal/format/csv", "internal/format/jsonrows", "internal/format/parquet", "internal/format/sqlite", "internal/format/xlsx"},
 	{"internal/format/tables"},
 	{"internal/plan"},
-	{"internal/processor"},
+	{"internal/processor", "internal/processor/python"},
+	{"internal/processor/standard"},
+	{"internal/processor/wire"},
 	{"internal/registry", "internal/rawstore", "internal/engine"},
 	{"internal/pkgstore"},
 	{"internal/jobs", "internal/dpp"},
@@ -45,10 +47,11 @@ var only = map[string][]string{
 	"database/sql":            {"internal/sqldb", "internal/jobs", "internal/registry", "internal/format/sqlite"},
 	"github.com/golang-jwt/":  {"internal/auth"},
 	"github.com/santhosh-tek": {"internal/jsonschema"},
+	"github.com/cockroachdb/": {"internal/processor/python"},
 }
 
 // pure are the packages that open nothing.
-var pure = []string{"internal/errs", "internal/jsonschema", "internal/jsondiff", "internal/tableschema", "internal/stream", "internal/datapackage", "internal/flowspec", "internal/plan", "internal/processor"}
+var pure = []string{"internal/errs", "internal/jsonschema", "internal/jsondiff", "internal/tableschema", "internal/stream", "internal/datapackage", "internal/flowspec", "internal/plan", "internal/processor", "internal/processor/python", "internal/processor/wire"}
 
 type goPackage struct {
 	ImportPath string

@@ -1,5 +1,5 @@
-// Package spill finds repeated and missing keys among any number of rows in
-// bounded memory.
+// Package spill sorts rows, keeps tables, and finds repeated and missing keys among
+// any number of rows, in bounded memory.
 //
 // A key is kept as a 128-bit hash with its row. What does not fit the budget goes
 // to a temporary file as a sorted run, and the runs are merged at the end. The

@@ -35,6 +35,8 @@ const (
 	Time          // 03:04:05
 	Datetime      // 2020-01-02T03:04:05
 	JSON          // an array or an object
+	Float         // a binary floating point number: 1.5, 1e+16
+	Absent        // an object of the row has no such key; the text is empty
 )
 
 // Batch is a run of rows of one table, cells as text. Rows need not have the
@@ -81,7 +83,7 @@ func (b *Batch) Cell(r, c int) []byte {
 }
 
 // Null reports whether a cell has no value.
-func (b *Batch) Null(r, c int) bool { return b.Kind(r, c) == Null }
+func (b *Batch) Null(r, c int) bool { k := b.Kind(r, c); return k == Null || k == Absent }
 
 // Kind is what a cell was in its file.
 func (b *Batch) Kind(r, c int) Kind { return b.kinds[int(b.rowStart(r))+c] }

@@ -1,0 +1,99 @@
+package standard
+
+import (
+	"context"
+	"iter"
+	"maps"
+	"slices"
+
+	"github.com/datahq/specstore/internal/processor/python"
+	"github.com/datahq/specstore/internal/stream"
+)
+
+// Chain hands a package from processor to processor, as a pipeline does. Nothing is
+// read before the tables of the result are.
+func Chain(ctx context.Context, env *Env, p *Package, steps []Processor) (*Package, error) {
+	for _, step := range steps {
+		next, err := step.Process(ctx, env, p.handOver())
+		if err != nil {
+			return nil, err
+		}
+		p = next
+	}
+	return p, nil
+}
+
+// Drain reads a package to its end and gives its statistics and the number of rows.
+func (p *Package) Drain() (stats map[string]any, rows int64, err error) {
+	for t, err := range p.Tables {
+		if err != nil {
+			return nil, rows, err
+		}
+		for b, err := range t.Rows {
+			if err != nil {
+				return nil, rows, err
+			}
+			rows += int64(b.Rows())
+		}
+	}
+	return p.Stats(), rows, nil
+}
+
+// handOver gives the package with a descriptor of its own, so that what the next
+// step changes in it is not seen by those before, whose rows are still to come.
+func (p *Package) handOver() *Package {
+	out := &Package{Descriptor: clone(p.Descriptor), Stats: p.Stats}
+	before, after := Streaming(p.Descriptor), Streaming(out.Descriptor)
+	var names [][]string
+	for _, r := range after {
+		names = append(names, columns(r))
+	}
+	out.Tables = eachTable(p.Tables, func(t *Table) (*Table, error) {
+		i := slices.IndexFunc(before, func(r map[string]any) bool { return same(r, t.Resource) })
+		if i < 0 {
+			return nil, nil // the step took the resource away and left its rows
+		}
+		return &Table{Resource: after[i], Columns: names[i], Rows: realigned(t, names[i])}, nil
+	})
+	return out
+}
+
+// realigned gives the rows of a table with other columns.
+func realigned(t *Table, names []string) iter.Seq2[*stream.Batch, error] {
+	if slices.Equal(t.Columns, names) {
+		return t.Rows
+	}
+	row := newLookup(t)
+	wanted := index(names)
+	return eachRow(t.Rows, func(b *stream.Batch, r int, out *stream.Batch) error {
+		row.at(b, r)
+		for _, name := range names {
+			k, text, _ := row.get(name)
+			out.AppendKind(k, text)
+		}
+		others := map[string]any{}
+		if b.Width(r) > len(t.Columns) {
+			v, err := python.ParseJSON(b.Cell(r, len(t.Columns)))
+			if err != nil {
+				return err
+			}
+			m, _ := v.(map[string]any)
+			maps.Copy(others, m)
+		}
+		for c, name := range t.Columns {
+			if k := b.Kind(r, c); k != stream.Absent {
+				v, err := python.ParseJSON(AppendWire(nil, k, b.Cell(r, c)))
+				if err != nil {
+					return err
+				}
+				others[name] = v
+			}
+		}
+		maps.DeleteFunc(others, func(name string, _ any) bool { _, ok := wanted[name]; return ok })
+		if len(others) > 0 {
+			out.AppendKind(stream.JSON, python.JSON{}.Append(nil, others))
+		}
+		out.EndRow(b.Number(r))
+		return nil
+	})
+}
