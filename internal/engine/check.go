@@ -85,6 +85,7 @@ func (c *checker) header(labels []string) {
 	c.width, c.most = len(labels), len(labels)
 	seen := map[string]int{}
 	unique := make([]string, len(labels))
+	repeated := map[int]string{} // another name that a repeated label may have
 	for i, label := range labels {
 		name := label
 		if label == "" {
@@ -92,6 +93,7 @@ func (c *checker) header(labels []string) {
 		} else if n := seen[label]; n > 0 {
 			c.problems.add(Problem{Code: codeDuplicateLabel, Harmless: true, Column: i + 1, Field: cut(label), Message: fmt.Sprintf("the header %q of column %d was used before", cut(label), i+1)})
 			name = label + "_" + strconv.Itoa(n)
+			repeated[i] = label + strconv.Itoa(n+1)
 		}
 		seen[label]++
 		unique[i] = name
@@ -112,7 +114,7 @@ func (c *checker) header(labels []string) {
 		case i >= len(labels):
 			c.column[i] = -1
 			c.problems.add(Problem{Code: codeMissingLabel, Column: i + 1, Field: f.Name, Message: fmt.Sprintf("the file has no column for the field %q", f.Name)})
-		case labels[i] == "": // said already
+		case labels[i] == "", repeated[i] == f.Name: // said already
 			c.column[i] = i
 		case c.fold(unique[i]) != c.fold(f.Name):
 			c.column[i] = i
@@ -157,7 +159,7 @@ func (c *checker) check(in, out *stream.Batch) error {
 				out.AppendNull()
 				continue
 			}
-			text, null, err := caster.Cast(in.Cell(r, p))
+			text, null, err := caster.CastKind(in.Kind(r, p), in.Cell(r, p))
 			switch {
 			case err != nil:
 				ok, c.bad[f] = false, true

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/datahq/specstore/internal/stream"
 )
 
 // CastOptions say how cells are read.
@@ -31,6 +33,7 @@ type Caster struct {
 
 	form    numberForm
 	item    *Caster // of a list
+	typed   *Caster // of cells that have a kind in their file
 	scratch []byte  // of the text that Cast gives
 	number  []byte
 	key     []byte
@@ -106,12 +109,89 @@ func (c *Caster) Cast(cell []byte) (text []byte, null bool, err *CellError) {
 		cell = bytes.TrimSpace(cell)
 	}
 	if len(cell) == 0 && c.empty || !c.empty && c.missing[string(cell)] {
-		if c.required {
-			return nil, true, &CellError{ConstraintError, []string{"required"}, fmt.Sprintf("field %q: a value is required", c.field.Name)}
-		}
-		return nil, true, nil
+		return c.null()
 	}
 	text, ok := c.read(cell)
+	return c.checked(raw, text, ok)
+}
+
+// CastKind checks a cell that has a kind in its file, as [Caster.Cast] does text. A
+// typed value is in the default form of its type whatever the field says of text, and
+// is no missing value; a number that is a whole one is an integer too.
+func (c *Caster) CastKind(kind stream.Kind, cell []byte) (text []byte, null bool, err *CellError) {
+	typed := false
+	switch kind {
+	case stream.Text:
+		return c.Cast(cell)
+	case stream.Null:
+		return c.null()
+	case stream.Integer, stream.Number:
+		typed = c.field.Type == "integer" || c.field.Type == "number"
+	case stream.Boolean:
+		typed = c.field.Type == "boolean"
+	case stream.Date:
+		typed = c.field.Type == "date"
+	case stream.Time:
+		typed = c.field.Type == "time"
+	case stream.Datetime:
+		typed = c.field.Type == "datetime"
+	}
+	if !typed {
+		text, ok := c.read(cell)
+		return c.checked(cell, text, ok)
+	}
+	if c.typed == nil {
+		schema := &Schema{Fields: []Field{{Name: c.field.Name, Type: c.field.Type, Format: "default"}}, missing: []string{}}
+		plain, err := schema.Caster(0, CastOptions{})
+		if err != nil {
+			return nil, false, &CellError{Kind: TypeError, Message: err.Error()}
+		}
+		c.typed = plain
+	}
+	text, ok := c.typed.read(cell)
+	if !ok && kind == stream.Number && c.field.Type == "integer" {
+		if text, ok = wholeForm(c.scratch, cell); ok {
+			c.scratch = text
+		}
+	}
+	return c.checked(cell, text, ok)
+}
+
+// wholeForm writes a number of digits with a point or an exponent as an integer,
+// where it is a whole one of reasonable length.
+func wholeForm(dst, cell []byte) ([]byte, bool) {
+	const longest = 1000
+	if !isNumber(cell) || isSpecial(cell) {
+		return nil, false
+	}
+	d := parseDecimal(nil, cell)
+	if int64(len(d.digits)) > d.exp || d.exp > longest {
+		return nil, false
+	}
+	dst = dst[:0]
+	if len(d.digits) == 0 {
+		return append(dst, '0'), true
+	}
+	if d.neg {
+		dst = append(dst, '-')
+	}
+	dst = append(dst, d.digits...)
+	for range d.exp - int64(len(d.digits)) {
+		dst = append(dst, '0')
+	}
+	return dst, true
+}
+
+// null is what a missing value gives.
+func (c *Caster) null() ([]byte, bool, *CellError) {
+	if c.required {
+		return nil, true, &CellError{ConstraintError, []string{"required"}, fmt.Sprintf("field %q: a value is required", c.field.Name)}
+	}
+	return nil, true, nil
+}
+
+// checked tests what was read against the constraints.
+func (c *Caster) checked(raw, text []byte, ok bool) ([]byte, bool, *CellError) {
 	if !ok {
 		return nil, false, &CellError{Kind: TypeError, Message: fmt.Sprintf("field %q: %s is not %s", c.field.Name, shown(raw), c.what)}
 	}

@@ -39,6 +39,7 @@ const (
 type Reader struct {
 	text    *format.Text
 	dialect format.Dialect
+	sniffed bool
 	pool    *stream.Pool
 	maxCols int
 	maxCell int
@@ -97,6 +98,7 @@ func NewReader(r io.Reader, o Options) (*Reader, error) {
 	if len(o.HeaderRows) > 0 {
 		skip += o.HeaderRows[0] - 1
 	}
+	rd.sniffed = true
 	rd.use(adjust(sniff(rd.buf[:rd.end], rd.readErr != nil, skip)))
 	return rd, nil
 }
@@ -132,6 +134,9 @@ func (r *Reader) Encoding() string { return r.text.Encoding() }
 
 // Dialect is the one that the file is read by.
 func (r *Reader) Dialect() format.Dialect { return r.dialect }
+
+// Sniffed reports whether the dialect was found out from the first rows.
+func (r *Reader) Sniffed() bool { return r.sniffed }
 
 // Notes says what was read otherwise than declared.
 func (r *Reader) Notes() []string { return r.text.Notes() }

@@ -7,8 +7,8 @@ import (
 	"github.com/datahq/specstore/internal/stream"
 )
 
-// The delimiters that an undeclared file may have, the likelier first.
-var delimiters = []string{",", ";", "\t", "|"}
+// Delimiters are those that a file may have which declares none, the likelier first.
+func Delimiters() []string { return []string{",", ";", "\t", "|"} }
 
 const sampleRows = 100
 
@@ -18,7 +18,7 @@ const sampleRows = 100
 func sniff(sample []byte, whole bool, skip int) format.Dialect {
 	best := format.Default()
 	score := 0.0
-	for _, delimiter := range delimiters {
+	for _, delimiter := range Delimiters() {
 		d := format.Default()
 		d.Delimiter = delimiter
 		same, width, blanks := measure(sample, whole, d, skip)
