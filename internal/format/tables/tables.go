@@ -69,7 +69,7 @@ const CodeDialect = "dialect-error"
 func ReaderOptions() []string {
 	return []string{
 		"delimiter", "quotechar", "escapechar", "doublequote", "skipinitialspace", "skip_rows", "headers",
-		"lineterminator", "quoting", "sheet", "sample_size", "scheme", "force_strings", "force_parse", "allow_html", "compression",
+		"lineterminator", "quoting", "sheet", "sample_size", "scheme", "force_strings", "force_parse", "allow_html", "compression", "innerpath", "property",
 	}
 }
 
