@@ -832,6 +832,9 @@ func (r *Reader) fault(err error) error {
 		return r.sourceError("the %s ends before its JSON does", place)
 	}
 	if e, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
+		if strings.Contains(e.Err.Error(), "max depth") { // the decoder's own limit, far over ours
+			return r.tooDeep()
+		}
 		return r.sourceError("this is not JSON, at offset %d of the %s: %s", e.ByteOffset, place, e.Err)
 	}
 	return r.sourceError("this is not JSON: %s", err)
