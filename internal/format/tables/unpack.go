@@ -140,16 +140,19 @@ func (h *honest) Read(p []byte) (int, error) {
 	return n, err
 }
 
+const gzipMark = "\x1f\x8b"
+
 func gunzip(r io.Reader) (io.Reader, error) {
 	in := &honest{r: r}
-	z, err := gzip.NewReader(bufio.NewReaderSize(in, 64<<10))
+	buffered := bufio.NewReaderSize(in, 64<<10)
+	if head, _ := buffered.Peek(2); len(head) == 2 && string(head) != gzipMark {
+		return nil, &format.Error{Code: format.CodeSource, Message: "the file is not in gzip form, as its name or its description says"}
+	}
+	z, err := gzip.NewReader(buffered)
 	if in.err != nil {
 		return nil, in.err
 	}
 	if err != nil {
-		if errors.Is(err, gzip.ErrHeader) {
-			return nil, &format.Error{Code: format.CodeSource, Message: "the file is not in gzip form, as its name or its description says"}
-		}
 		return nil, damaged("gzip", err)
 	}
 	return &bounded{r: z, in: in, what: "gzip", most: maxUnpacked}, nil
@@ -283,7 +286,7 @@ func plain(r io.Reader, inside bool) (io.Reader, error) {
 	if err == nil {
 		rest = io.MultiReader(rest, r)
 	}
-	isGzip := bytes.HasPrefix(head[:n], []byte("\x1f\x8b"))
+	isGzip := bytes.HasPrefix(head[:n], []byte(gzipMark))
 	isZip := bytes.HasPrefix(head[:n], []byte("PK\x03\x04"))
 	switch {
 	case inside && (isGzip || isZip):
