@@ -140,6 +140,8 @@ func rootCommand(env *Env) *cobra.Command {
 		runCommand(env),
 		planCommand(env),
 		validateCommand(env),
+		inferCommand(env),
+		catCommand(env),
 		serveCommand(env),
 		workerCommand(env),
 		migrateCommand(env),

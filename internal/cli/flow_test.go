@@ -26,7 +26,6 @@ var differs = map[string]struct {
 	why  string
 }{
 	"foreign-key":       {1, "a broken foreign key fails the table; the original did not look"},
-	"json-objects":      {1, "JSON is not read as a table yet"},
 	"proc-sort":         {2, "processing steps are not run yet"},
 	"pk-duplicate":      {1, "a repeated primary key fails the table; the original did not look"},
 	"ragged-short":      {1, "a short row is an error; the original dropped it and all behind it"},

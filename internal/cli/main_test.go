@@ -1,7 +1,11 @@
 package cli_test
 
 import (
+	"archive/zip"
+	"bytes"
+	"compress/gzip"
 	"context"
+	"errors"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -43,6 +47,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"exitcode": exitCode,
+			"pack":     pack,
 		},
 	})
 }
@@ -64,4 +69,29 @@ func exitCode(ts *testscript.TestScript, neg bool, args []string) {
 	if got != want {
 		ts.Fatalf("specstore %v ended with %q, want %q", args[1:], got, want)
 	}
+}
+
+// pack makes a packed file: pack gz FILE TO, pack zip TO FILE….
+func pack(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 3 {
+		ts.Fatalf("usage: pack gz FILE TO, pack zip TO FILE…")
+	}
+	var b bytes.Buffer
+	to := args[1]
+	if args[0] == "gz" {
+		to = args[2]
+		w := gzip.NewWriter(&b)
+		_, err := w.Write([]byte(ts.ReadFile(args[1])))
+		ts.Check(errors.Join(err, w.Close()))
+	} else {
+		w := zip.NewWriter(&b)
+		for _, name := range args[2:] {
+			f, err := w.Create(name)
+			ts.Check(err)
+			_, err = f.Write([]byte(ts.ReadFile(name)))
+			ts.Check(err)
+		}
+		ts.Check(w.Close())
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(to), b.Bytes(), 0o600))
 }

@@ -85,6 +85,7 @@ func (c *checker) header(labels []string) {
 	c.width, c.most = len(labels), len(labels)
 	seen := map[string]int{}
 	unique := make([]string, len(labels))
+	repeated := map[int]string{} // another name that a repeated label may have
 	for i, label := range labels {
 		name := label
 		if label == "" {
@@ -92,6 +93,7 @@ func (c *checker) header(labels []string) {
 		} else if n := seen[label]; n > 0 {
 			c.problems.add(Problem{Code: codeDuplicateLabel, Harmless: true, Column: i + 1, Field: cut(label), Message: fmt.Sprintf("the header %q of column %d was used before", cut(label), i+1)})
 			name = label + "_" + strconv.Itoa(n)
+			repeated[i] = label + strconv.Itoa(n+1)
 		}
 		seen[label]++
 		unique[i] = name
@@ -112,7 +114,7 @@ func (c *checker) header(labels []string) {
 		case i >= len(labels):
 			c.column[i] = -1
 			c.problems.add(Problem{Code: codeMissingLabel, Column: i + 1, Field: f.Name, Message: fmt.Sprintf("the file has no column for the field %q", f.Name)})
-		case labels[i] == "": // said already
+		case labels[i] == "", repeated[i] == f.Name: // said already
 			c.column[i] = i
 		case c.fold(unique[i]) != c.fold(f.Name):
 			c.column[i] = i
@@ -157,7 +159,7 @@ func (c *checker) check(in, out *stream.Batch) error {
 				out.AppendNull()
 				continue
 			}
-			text, null, err := cast(caster, in, r, p)
+			text, null, err := caster.CastKind(in.Kind(r, p), in.Cell(r, p))
 			switch {
 			case err != nil:
 				ok, c.bad[f] = false, true
@@ -179,21 +181,6 @@ func (c *checker) check(in, out *stream.Batch) error {
 		out.EndRow(in.Number(r))
 	}
 	return nil
-}
-
-// cast casts a cell: a text by what the field says of texts, a value of a format with
-// types by its type.
-func cast(caster *tableschema.Caster, in *stream.Batch, r, p int) ([]byte, bool, *tableschema.CellError) {
-	if k := in.Kind(r, p); k != stream.Text {
-		return caster.CastTyped(typeNames[k], in.Cell(r, p))
-	}
-	return caster.Cast(in.Cell(r, p))
-}
-
-// typeNames are the types of Table Schema that kinds of cells are.
-var typeNames = [...]string{
-	stream.Null: "", stream.Integer: "integer", stream.Number: "number", stream.Boolean: "boolean",
-	stream.Date: "date", stream.Time: "time", stream.Datetime: "datetime", stream.JSON: "any",
 }
 
 // blankRow notes a row without any value: in a flow it is skipped, by the letter

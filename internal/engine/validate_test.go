@@ -3,12 +3,10 @@ package engine_test
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -115,75 +113,6 @@ func TestUniqueCases(t *testing.T) {
 		slices.Sort(want)
 		got := found(validate(t, map[string]any{"name": "t", "dialect": map[string]any{}, "schema": schema}, "csv", b.Bytes()))
 		if !slices.Equal(got, want) {
-			t.Errorf("%s: %v, want %v", id, got, want)
-		}
-	}
-}
-
-// TestReadCases holds what is said of files against the captured ones.
-func TestReadCases(t *testing.T) {
-	t.Parallel()
-	for _, c := range cases(t, "read", "read.jsonl") {
-		id, path := c["id"].(string), c["path"].(string)
-		// A file whose header is an empty line has no columns; each of its cells is
-		// one too many then, and its rows are not blank.
-		if ext := filepath.Ext(path); ext != ".csv" && ext != ".tsv" || id == "leading-blank-lines" {
-			continue
-		}
-		var body []byte
-		switch {
-		case c["base64"] != nil:
-			b, err := base64.StdEncoding.DecodeString(c["base64"].(string))
-			if err != nil {
-				t.Fatal(err)
-			}
-			body = b
-		case c["parts"] != nil:
-			for _, p := range c["parts"].([]any) {
-				m := p.(map[string]any)
-				if text, ok := m["text"].(string); ok {
-					body = append(body, text...)
-				}
-				if r, ok := m["repeat"].([]any); ok {
-					n, err := r[1].(json.Number).Int64()
-					if err != nil {
-						t.Fatal(err)
-					}
-					body = append(body, strings.Repeat(r[0].(string), int(n))...)
-				}
-			}
-		default:
-			body = []byte(c["text"].(string))
-		}
-		expect := c["expect"].(map[string]any)
-		resource, _ := c["resource"].(map[string]any)
-		if resource["schema"] == nil {
-			fields := []any{}
-			list, _ := expect["fields"].([]any)
-			for _, f := range list {
-				fields = append(fields, map[string]any{"name": f.([]any)[0], "type": "any"})
-			}
-			resource["schema"] = map[string]any{"fields": fields}
-		}
-		got := slices.Compact(found(validate(t, resource, strings.TrimPrefix(filepath.Ext(path), "."), body)))
-		if code, ok := expect["error"].(string); ok {
-			if !slices.ContainsFunc(got, func(s string) bool { return strings.HasSuffix(s, " "+code) }) {
-				t.Errorf("%s: %v, want %s", id, got, code)
-			}
-			continue
-		}
-		var want []string
-		list, _ := expect["errors"].([]any)
-		for _, e := range list {
-			m := e.(map[string]any)
-			row := json.Number("0")
-			if n, ok := m["row"].(json.Number); ok {
-				row = n
-			}
-			want = append(want, fmt.Sprintf("%s %s", row, m["error"]))
-		}
-		slices.Sort(want)
-		if want = slices.Compact(want); !slices.Equal(got, want) {
 			t.Errorf("%s: %v, want %v", id, got, want)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 )
 
 // Dialect says how a CSV file is written (CSV Dialect 1.2; Table Dialect 2 names
@@ -17,7 +18,7 @@ type Dialect struct {
 	Delimiter        string
 	QuoteChar        string // empty: no quoting
 	EscapeChar       string // empty: none
-	LineTerminator   string // CR, LF and CRLF always end a row
+	LineTerminator   string // CR, LF and CRLF end a row alike; another character does so in their place
 	DoubleQuote      bool
 	SkipInitialSpace bool
 	Header           bool
@@ -70,8 +71,12 @@ func ParseDialect(v map[string]any) (Dialect, []Problem) {
 			p.problem(c.key, "must differ from the delimiter")
 		}
 	}
-	if strings.Trim(d.LineTerminator, "\r\n") != "" {
-		p.problem("lineTerminator", "only CR, LF and CR LF end a row")
+	switch t := d.LineTerminator; {
+	case strings.Trim(t, "\r\n") == "":
+	case len(t) > 1 || t[0] >= utf8.RuneSelf || t[0] == 0:
+		p.problem("lineTerminator", "must be CR, LF, CR LF or one ASCII character")
+	case t == d.QuoteChar || t == d.EscapeChar || strings.Contains(d.Delimiter, t):
+		p.problem("lineTerminator", "must differ from delimiter, quoteChar and escapeChar")
 	}
 	return d, p.problems
 }

@@ -73,7 +73,7 @@ func TestDialectProblems(t *testing.T) {
 		"/delimiter":      {{"delimiter": ""}, {"delimiter": "\n"}, {"delimiter": 1}, {"delimiter": "123456789"}},
 		"/quoteChar":      {{"quoteChar": ","}, {"quoteChar": "\n"}, {"quoteChar": "«"}, {"quoteChar": "|", "delimiter": "||"}},
 		"/escapeChar":     {{"escapeChar": ","}, {"escapeChar": "\r"}, {"escapeChar": "€"}},
-		"/lineTerminator": {{"lineTerminator": ";"}},
+		"/lineTerminator": {{"lineTerminator": ";;"}},
 		"/header":         {{"header": "yes"}},
 		"/headerRows":     {{"headerRows": []any{2, 1}}, {"headerRows": []any{0}}, {"headerRows": 1}, {"headerRows": []any{1e300}}},
 		"/commentRows":    {{"commentRows": []any{1.5}}},

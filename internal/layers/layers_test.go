@@ -17,8 +17,8 @@ const module = "github.com/datahq/specstore/"
 
 // layers are listed from the lowest. Packages of one layer do not meet.
 var layers = [][]string{
-	{"internal/errs", "internal/jsonschema"},
-	{"internal/tableschema", "internal/stream", "internal/sqldb", "internal/objstore", "internal/fetch", "internal/jsondiff"},
+	{"internal/errs", "internal/jsonschema", "internal/stream"},
+	{"internal/tableschema", "internal/sqldb", "internal/objstore", "internal/fetch", "internal/jsondiff"},
 	{"internal/datapackage", "internal/auth", "internal/spill"},
 	{"internal/flowspec", "internal/format"},
 	{"internal/format/csv", "internal/format/jsonrows", "internal/format/parquet", "internal/format/sqlite", "internal/format/xlsx"},

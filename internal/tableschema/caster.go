@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/datahq/specstore/internal/stream"
 )
 
 // CastOptions say how cells are read.
@@ -106,61 +108,98 @@ func (c *Caster) Cast(cell []byte) (text []byte, null bool, err *CellError) {
 		cell = bytes.TrimSpace(cell)
 	}
 	if len(cell) == 0 && c.empty || !c.empty && c.missing[string(cell)] {
-		return nil, true, c.null()
+		return c.null()
 	}
 	text, ok := c.read(cell)
 	return c.checked(raw, text, ok)
 }
 
-// CastTyped checks a cell that its file gives as a value: of a type (integer, number,
-// boolean, date, time, datetime) and in its default form. What a field says of texts
-// does not hold for it: missing values, date patterns, separators, boolean words. A
-// datetime at midnight is a date where the field is one, for spreadsheets know no
-// other. A value of another type than the field's is cast as its text; without a type
-// it is null.
-func (c *Caster) CastTyped(of string, value []byte) (text []byte, null bool, err *CellError) {
-	if of == "" {
-		return nil, true, c.null()
+// CastKind checks a cell that its file gives as a value of a kind, in the default form
+// of that type, as [Caster.Cast] does text. What a field says of texts does not hold for
+// it: missing values, date patterns, separators, boolean words. A number that is a whole
+// one is an integer too, and a datetime at midnight is a date where the field is one, for
+// spreadsheets know no other. A value of another type than the field's is cast as its
+// text.
+func (c *Caster) CastKind(kind stream.Kind, cell []byte) (text []byte, null bool, err *CellError) {
+	switch kind {
+	case stream.Text:
+		return c.Cast(cell)
+	case stream.Null:
+		return c.null()
 	}
-	text, ok := c.typed(of, value)
+	text, ok := c.typed(kind, cell)
 	if !ok {
-		text, ok = c.read(value)
+		text, ok = c.read(cell)
 	}
-	return c.checked(value, text, ok)
+	return c.checked(cell, text, ok)
 }
 
-// typed gives the field's value that a value of a type is.
-func (c *Caster) typed(of string, value []byte) ([]byte, bool) {
+// typed gives the field's value that a value of a kind is.
+func (c *Caster) typed(kind stream.Kind, value []byte) ([]byte, bool) {
 	var m moment
-	switch of + " " + c.field.Type {
-	case "integer integer", "integer number":
-		return value, isInteger(value)
-	case "number number":
-		return value, isNumber(value)
-	case "boolean boolean":
-		return value, string(value) == "true" || string(value) == "false"
-	case "date date":
-		return value, m.date(value)
-	case "datetime date":
-		day, ok := bytes.CutSuffix(value, []byte("T00:00:00"))
-		return day, ok && m.date(day)
-	case "datetime datetime":
-		return value, m.datetime(value)
-	case "time time":
-		return value, m.clock(value)
+	switch c.field.Type {
+	case "integer":
+		if kind == stream.Integer && isInteger(value) {
+			return value, true
+		}
+		if kind == stream.Number {
+			text, ok := wholeForm(c.scratch, value)
+			if ok {
+				c.scratch = text
+			}
+			return text, ok
+		}
+	case "number":
+		return value, (kind == stream.Integer || kind == stream.Number) && isNumber(value)
+	case "boolean":
+		return value, kind == stream.Boolean && (string(value) == "true" || string(value) == "false")
+	case "date":
+		if day, ok := bytes.CutSuffix(value, []byte("T00:00:00")); ok && kind == stream.Datetime {
+			value, kind = day, stream.Date
+		}
+		return value, kind == stream.Date && m.date(value)
+	case "datetime":
+		return value, kind == stream.Datetime && m.datetime(value)
+	case "time":
+		return value, kind == stream.Time && m.clock(value)
 	}
 	return nil, false
 }
 
-// null is what is wrong with a cell without a value.
-func (c *Caster) null() *CellError {
-	if !c.required {
-		return nil
+// wholeForm writes a number of digits with a point or an exponent as an integer,
+// where it is a whole one of reasonable length.
+func wholeForm(dst, cell []byte) ([]byte, bool) {
+	const longest = 1000
+	if !isNumber(cell) || isSpecial(cell) {
+		return nil, false
 	}
-	return &CellError{ConstraintError, []string{"required"}, fmt.Sprintf("field %q: a value is required", c.field.Name)}
+	d := parseDecimal(nil, cell)
+	if int64(len(d.digits)) > d.exp || d.exp > longest {
+		return nil, false
+	}
+	dst = dst[:0]
+	if len(d.digits) == 0 {
+		return append(dst, '0'), true
+	}
+	if d.neg {
+		dst = append(dst, '-')
+	}
+	dst = append(dst, d.digits...)
+	for range d.exp - int64(len(d.digits)) {
+		dst = append(dst, '0')
+	}
+	return dst, true
 }
 
-// checked holds a cell that was read, or could not be, against the constraints.
+// null is what a missing value gives.
+func (c *Caster) null() ([]byte, bool, *CellError) {
+	if c.required {
+		return nil, true, &CellError{ConstraintError, []string{"required"}, fmt.Sprintf("field %q: a value is required", c.field.Name)}
+	}
+	return nil, true, nil
+}
+
+// checked tests what was read against the constraints.
 func (c *Caster) checked(raw, text []byte, ok bool) ([]byte, bool, *CellError) {
 	if !ok {
 		return nil, false, &CellError{Kind: TypeError, Message: fmt.Sprintf("field %q: %s is not %s", c.field.Name, shown(raw), c.what)}

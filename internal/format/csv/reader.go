@@ -23,6 +23,9 @@ type Options struct {
 	Dialect    *format.Dialect // nil: found out from the first rows
 	Encoding   string          // empty: found out from the bytes
 	Pool       *stream.Pool    // lends the batches; nil: one of its own
+	SkipRows   int             // rows before the header that do not count; more than the dialect's
+	HeaderRows []int           // of what the dialect says, in its place; nil: as it says
+	NoHeader   bool            // there is none, whatever the dialect says
 	MaxColumns int             // of a row; 0 is format.MaxColumns
 	MaxCell    int             // bytes of a cell, of which a row may have twice as many; 0 is format.MaxCell
 }
@@ -36,6 +39,7 @@ const (
 type Reader struct {
 	text    *format.Text
 	dialect format.Dialect
+	sniffed bool
 	pool    *stream.Pool
 	maxCols int
 	maxCell int
@@ -49,6 +53,7 @@ type Reader struct {
 	delimRest  []byte // of a delimiter longer than a byte
 	quote      byte   // 0: none
 	escape     byte   // 0: none
+	term       byte   // ends a row in the place of CR and LF; 0: none
 	stop       [256]bool
 	first      *stream.Batch // a row that Header read ahead
 	headerDone bool
@@ -71,14 +76,30 @@ func NewReader(r io.Reader, o Options) (*Reader, error) {
 	if rd.maxCell == 0 {
 		rd.maxCell = format.MaxCell
 	}
+	adjust := func(d format.Dialect) format.Dialect {
+		d.SkipRows += o.SkipRows
+		if o.HeaderRows != nil {
+			d.HeaderRows = nil
+			for _, row := range o.HeaderRows {
+				d.HeaderRows = append(d.HeaderRows, row+o.SkipRows)
+			}
+		}
+		d.Header = d.Header && !o.NoHeader
+		return d
+	}
 	if o.Dialect != nil {
-		rd.use(*o.Dialect)
+		rd.use(adjust(*o.Dialect))
 		return rd, nil
 	}
 	for rd.end < sampleBytes && rd.readErr == nil {
 		rd.fill()
 	}
-	rd.use(sniff(rd.buf[:rd.end], rd.readErr != nil))
+	skip := o.SkipRows
+	if len(o.HeaderRows) > 0 {
+		skip += o.HeaderRows[0] - 1
+	}
+	rd.sniffed = true
+	rd.use(adjust(sniff(rd.buf[:rd.end], rd.readErr != nil, skip)))
 	return rd, nil
 }
 
@@ -99,7 +120,13 @@ func (r *Reader) use(d format.Dialect) {
 		r.escape = d.EscapeChar[0]
 		r.stop[r.escape] = true
 	}
-	r.stop[r.delim], r.stop['\n'], r.stop['\r'], r.stop[0] = true, true, true, true
+	r.stop[r.delim], r.stop[0] = true, true
+	if t := d.LineTerminator; len(t) == 1 && t != "\r" && t != "\n" {
+		r.term = t[0]
+		r.stop[r.term] = true
+	} else {
+		r.stop['\n'], r.stop['\r'] = true, true
+	}
 }
 
 // Encoding is the one that the file was read in so far.
@@ -107,6 +134,9 @@ func (r *Reader) Encoding() string { return r.text.Encoding() }
 
 // Dialect is the one that the file is read by.
 func (r *Reader) Dialect() format.Dialect { return r.dialect }
+
+// Sniffed reports whether the dialect was found out from the first rows.
+func (r *Reader) Sniffed() bool { return r.sniffed }
 
 // Notes says what was read otherwise than declared.
 func (r *Reader) Notes() []string { return r.text.Notes() }
@@ -376,10 +406,11 @@ func (r *Reader) parse(b *stream.Batch) (int, error) {
 		if p >= len(buf) {
 			return len(buf), nil
 		}
-		switch buf[p] {
-		case '\n':
+		switch c := buf[p]; {
+		case c == r.delim:
+		case c == '\n', r.term != 0:
 			return p + 1, nil
-		case '\r':
+		default:
 			if p+1 == len(buf) && !last {
 				return -1, nil
 			}

@@ -7,21 +7,21 @@ import (
 	"github.com/datahq/specstore/internal/stream"
 )
 
-// The delimiters that an undeclared file may have, the likelier first.
-var delimiters = []string{",", ";", "\t", "|"}
+// Delimiters are those that a file may have which declares none, the likelier first.
+func Delimiters() []string { return []string{",", ";", "\t", "|"} }
 
 const sampleRows = 100
 
 // sniff finds the delimiter of a file that declares none: the one that cuts most
 // rows of the sample into the same number of cells, more than one. It also finds
-// out whether a blank follows every delimiter.
-func sniff(sample []byte, whole bool) format.Dialect {
+// out whether a blank follows every delimiter. The first rows may be skipped.
+func sniff(sample []byte, whole bool, skip int) format.Dialect {
 	best := format.Default()
 	score := 0.0
-	for _, delimiter := range delimiters {
+	for _, delimiter := range Delimiters() {
 		d := format.Default()
 		d.Delimiter = delimiter
-		same, width, blanks := measure(sample, whole, d)
+		same, width, blanks := measure(sample, whole, d, skip)
 		if width < 2 {
 			continue
 		}
@@ -37,7 +37,7 @@ func sniff(sample []byte, whole bool) format.Dialect {
 
 // measure reads the sample by a dialect: the share of rows that are as wide as
 // the first, its width, and whether a blank follows every delimiter.
-func measure(sample []byte, whole bool, d format.Dialect) (same float64, width int, blanks bool) {
+func measure(sample []byte, whole bool, d format.Dialect, skip int) (same float64, width int, blanks bool) {
 	r := &Reader{pool: &stream.Pool{}, maxCols: format.MaxColumns, maxCell: format.MaxCell, buf: sample, end: len(sample)}
 	r.use(d)
 	if whole {
@@ -54,6 +54,9 @@ func measure(sample []byte, whole bool, d format.Dialect) (same float64, width i
 		r.pos += n
 		r.row++
 		b.EndRow(r.row)
+		if r.row <= int64(skip) {
+			b.Reset()
+		}
 	}
 	rows, equal := 0, 0
 	blanks = true

@@ -1,6 +1,9 @@
-// Package jsonrows writes tables as JSON: one array, an object a row, a row a
-// line. Keys stand in the order of the fields and no row is held back, so that
-// a file of any length can be written, and read line by line.
+// Package jsonrows reads and writes tables as JSON.
+//
+// What is written is one array, an object a row, a row a line. Keys stand in the
+// order of the fields and no row is held back, so that a file of any length can be
+// written, and read line by line. What is read is what people have: see [Reader].
+// Both keep memory bounded by the longest row, not by the file.
 package jsonrows
 
 import (

@@ -12,6 +12,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -68,7 +69,7 @@ const CodeDialect = "dialect-error"
 func ReaderOptions() []string {
 	return []string{
 		"delimiter", "quotechar", "escapechar", "doublequote", "skipinitialspace", "skip_rows", "headers",
-		"lineterminator", "quoting", "sheet", "sample_size", "scheme", "force_strings", "force_parse", "allow_html", "compression",
+		"lineterminator", "quoting", "sheet", "sample_size", "scheme", "force_strings", "force_parse", "allow_html", "compression", "innerpath", "property",
 	}
 }
 
@@ -81,8 +82,10 @@ func FormatOf(resource map[string]any, named string) string {
 	return strings.ToLower(strings.TrimPrefix(named, "."))
 }
 
-// Formats are those that are read as tables.
-func Formats() []string { return []string{"csv", "tsv", "xlsx"} }
+// Formats are those that are read as tables, packed with gzip or zip as well.
+func Formats() []string {
+	return []string{"csv", "tsv", "json", "ndjson", "jsonl", "geojson", "xlsx", "parquet", "sqlite"}
+}
 
 // Readable reports whether a format is read as a table.
 func Readable(name string) bool {
@@ -91,20 +94,147 @@ func Readable(name string) bool {
 
 // Open opens a file as a table. Its error is a [format.Error] where the file or its
 // description is to blame.
-func Open(_ context.Context, src Source, o Options) (format.Reader, error) {
-	name := FormatOf(o.Resource, o.Format)
-	if !Readable(name) {
+//
+// A packed file is unpacked on the way: gzip, and the one file of a ZIP archive. It is
+// known by `compression`, by a name that ends in .gz or .zip, or, of gzip, by its bytes.
+func Open(ctx context.Context, src Source, o Options) (format.Reader, error) {
+	packed, name, err := compression(o.Resource, FormatOf(o.Resource, o.Format))
+	if err != nil {
+		return nil, err
+	}
+	if packed == "" {
+		return open(ctx, src, name, o, false)
+	}
+	inside, err := unpack(src, packed, o)
+	if err != nil {
+		return nil, err
+	}
+	if name == "" {
+		name = strings.ToLower(strings.TrimPrefix(path.Ext(inside.name), "."))
+	}
+	reader, err := open(ctx, inside.Source, name, o, true)
+	if err != nil {
+		inside.Close()
+		return nil, err
+	}
+	return &closing{reader, inside.Close}, nil
+}
+
+// open opens a file that is not packed, or no more.
+func open(_ context.Context, src Source, name string, o Options, inside bool) (format.Reader, error) {
+	switch {
+	case !Readable(name):
 		return nil, &format.Error{Code: format.CodeFormat, Message: fmt.Sprintf("format %q cannot be read as a table; the formats that can are %s", name, strings.Join(Formats(), ", "))}
+	case name == "geojson" && !tabular(o.Resource):
+		return nil, &format.Error{Code: format.CodeFormat, Message: "GeoJSON is read as a table only where the resource says so: with `format` geojson, a tabular profile or a schema"}
 	}
-	if name == "xlsx" {
+	switch name {
+	case "xlsx":
 		return openXLSX(src, o)
+	case "parquet":
+		return openParquet(src, o)
+	case "sqlite":
+		return openSQLite(src, o)
 	}
+	r, err := plain(src.Reader, inside)
+	if err != nil {
+		return nil, err
+	}
+	switch name {
+	case "json", "ndjson", "jsonl", "geojson":
+		return openJSON(r, name, o)
+	}
+	return openCSV(r, name, o)
+}
+
+// tabular says that a resource is meant to be a table.
+func tabular(resource map[string]any) bool {
+	return resource["format"] == "geojson" || resource["schema"] != nil ||
+		resource["profile"] == "tabular-data-resource" || resource["type"] == "table"
+}
+
+func openCSV(r io.Reader, name string, o Options) (format.Reader, error) {
 	options, err := csvOptions(o.Resource, name)
 	if err != nil {
 		return nil, err
 	}
+	labels, err := headers(o.Resource["headers"], &options)
+	if err != nil {
+		return nil, err
+	}
 	options.Pool = o.Pool
-	return csv.NewReader(src.Reader, options)
+	reader, err := csv.NewReader(r, options)
+	if err != nil || labels == nil {
+		return reader, err
+	}
+	return &labelled{reader, labels}, nil
+}
+
+// labelled is a table whose labels do not stand in its file.
+type labelled struct {
+	format.Reader
+	labels []string
+}
+
+// Header gives the labels. A file without any row gives io.EOF all the same.
+func (l *labelled) Header() ([]string, error) {
+	if _, err := l.Reader.Header(); err != nil {
+		return nil, err
+	}
+	return slices.Clone(l.labels), nil
+}
+
+// headers reads the reader option of that name: the number of the row that holds the
+// labels, the first and the last of several, 0 or false for none, or the labels.
+func headers(v any, o *csv.Options) ([]string, error) {
+	wrong := &format.Error{Code: CodeDialect, Message: "headers: must be the number of the header row, the first and the last of several, or a list of labels"}
+	var first, last int
+	switch v := v.(type) {
+	case nil:
+		return nil, nil
+	case bool:
+		if v {
+			return nil, nil
+		}
+	case []any:
+		labels := make([]string, len(v))
+		texts := len(v) > 0 && len(v) <= format.MaxColumns
+		for i, label := range v[:min(len(v), format.MaxColumns)] {
+			text, ok := label.(string)
+			labels[i], texts = strings.TrimSpace(text), texts && ok
+		}
+		if texts {
+			o.NoHeader = true
+			return labels, nil
+		}
+		if len(v) != 2 {
+			return nil, wrong
+		}
+		var err error
+		if first, err = wholeNumber("headers", v[0]); err == nil {
+			last, err = wholeNumber("headers", v[1])
+		}
+		if err != nil || first < 1 || last < first {
+			return nil, wrong
+		}
+	default:
+		var err error
+		if first, err = wholeNumber("headers", v); err != nil {
+			return nil, wrong
+		}
+		last = first
+	}
+	switch {
+	case first == 0:
+		o.NoHeader = true
+	case last > 1000:
+		return nil, wrong
+	default:
+		for row := first; row <= last; row++ {
+			o.HeaderRows = append(o.HeaderRows, row)
+		}
+	}
+	return nil, nil
 }
 
 // csvOptions turns what a resource says of its file into the options of the CSV
@@ -128,7 +258,8 @@ func csvOptions(resource map[string]any, name string) (csv.Options, error) {
 	if err != nil {
 		return o, err
 	}
-	if len(dialect) == 0 && skip == 0 {
+	o.SkipRows = skip
+	if len(dialect) == 0 {
 		if name != "tsv" {
 			return o, nil
 		}
@@ -138,7 +269,6 @@ func csvOptions(resource map[string]any, name string) (csv.Options, error) {
 	if len(problems) > 0 {
 		return o, &format.Error{Code: CodeDialect, Message: "dialect" + problems[0].Pointer + ": " + problems[0].Message}
 	}
-	d.SkipRows += skip
 	o.Dialect = &d
 	return o, nil
 }

@@ -1,0 +1,42 @@
+package tables
+
+import (
+	"github.com/datahq/specstore/internal/format"
+	"github.com/datahq/specstore/internal/format/parquet"
+	"github.com/datahq/specstore/internal/format/sqlite"
+)
+
+// openParquet opens a Parquet file.
+func openParquet(src Source, o Options) (format.Reader, error) {
+	path, err := src.Whole()
+	if err != nil {
+		return nil, err
+	}
+	r, err := parquet.NewReader(path, parquet.Options{Pool: o.Pool, Temp: o.Temp})
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// openSQLite opens a table of a SQLite database: the one that the resource's dialect
+// names (`table`, Table Dialect 2), else the only one.
+func openSQLite(src Source, o Options) (format.Reader, error) {
+	dialect, _ := o.Resource["dialect"].(map[string]any)
+	table, ok := o.Resource["table"].(string)
+	if !ok {
+		table, ok = dialect["table"].(string)
+	}
+	if v := dialect["table"]; !ok && v != nil {
+		return nil, &format.Error{Code: CodeDialect, Message: "dialect/table must be a text"}
+	}
+	path, err := src.Whole()
+	if err != nil {
+		return nil, err
+	}
+	r, err := sqlite.NewReader(path, sqlite.Options{Table: table, Pool: o.Pool})
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}
