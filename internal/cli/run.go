@@ -12,7 +12,7 @@ import (
 	"github.com/datahq/specstore/internal/errs"
 	"github.com/datahq/specstore/internal/flowspec"
 	"github.com/datahq/specstore/internal/plan"
-	"github.com/datahq/specstore/internal/processor"
+	"github.com/datahq/specstore/internal/processor/standard"
 	"github.com/spf13/cobra"
 )
 
@@ -154,7 +154,7 @@ func newsLine(e engine.Event) string {
 func planLocal(raw map[string]any, now time.Time) ([]plan.Pipeline, error) {
 	spec, problems := flowspec.Check(raw)
 	if spec != nil {
-		problems = processor.CheckSteps(spec)
+		problems = standard.CheckSteps(spec)
 	}
 	if len(problems) > 0 {
 		return nil, errs.New(errs.Invalid, "cli.planLocal", "the spec is not valid:\n  %s", strings.Join(flowspec.ProblemLines(problems), "\n  "))

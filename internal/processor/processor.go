@@ -25,6 +25,8 @@ type Package struct {
 	Resources  []*Resource
 	// Report asks for the validation report of the resources in its place.
 	Report *Report
+	// Steps are the owner's own, which the rows of the streaming resource go through.
+	Steps []plan.Step
 	// Preview is the number of rows after which a table is cut; 0 is no limit.
 	Preview int
 	// Zip is the archive that was asked for before the resources were cleared.
@@ -115,6 +117,14 @@ func processors() map[string]processor {
 	}
 }
 
+// RowProcessors are the processors of datapackage-pipelines that an owner may name in
+// steps of a Flow-Spec: those that make one table of one and touch nothing else.
+func RowProcessors() []string {
+	return []string{
+		"add_computed_field", "concatenate", "deduplicate", "delete_fields", "filter", "find_replace", "set_types", "sort", "unpivot",
+	}
+}
+
 // Compile walks the steps of a pipeline. It fails with Invalid on a step that
 // the engine does not have or whose parameters are wrong.
 func Compile(steps []plan.Step) (*Package, error) {
@@ -122,6 +132,10 @@ func Compile(steps []plan.Step) (*Package, error) {
 	p := &Package{Descriptor: map[string]any{}}
 	for i, step := range steps {
 		run, ok := known[step.Run]
+		if slices.Contains(RowProcessors(), step.Run) {
+			p.Steps = append(p.Steps, step)
+			continue
+		}
 		if !ok {
 			return nil, errs.New(errs.Invalid, "processor.Compile", "step %d: there is no processor %q", i+1, step.Run)
 		}

@@ -10,7 +10,7 @@ import (
 	"github.com/datahq/specstore/internal/engine"
 	"github.com/datahq/specstore/internal/errs"
 	"github.com/datahq/specstore/internal/flowspec"
-	"github.com/datahq/specstore/internal/processor"
+	"github.com/datahq/specstore/internal/processor/standard"
 	"github.com/datahq/specstore/internal/rawstore"
 	"github.com/datahq/specstore/internal/registry"
 )
@@ -48,12 +48,12 @@ func (s *Service) checkSources(spec *flowspec.Spec) []flowspec.Problem {
 // asked for.
 func (s *Service) checkSteps(spec *flowspec.Spec, runner registry.Runner) []flowspec.Problem {
 	if runner == registry.Embedded {
-		return processor.CheckSteps(spec)
+		return standard.CheckSteps(spec)
 	}
 	if slices.Contains(s.Processors, "*") {
 		return nil
 	}
-	return processor.OnlySteps(spec, s.Processors)
+	return standard.OnlySteps(spec, s.Processors)
 }
 
 // rawKey finds the key in an address of our own file store.

@@ -1,4 +1,4 @@
-package processor
+package standard
 
 import (
 	"fmt"
@@ -6,14 +6,27 @@ import (
 	"strings"
 
 	"github.com/datahq/specstore/internal/datapackage"
+	"github.com/datahq/specstore/internal/errs"
 	"github.com/datahq/specstore/internal/flowspec"
+	"github.com/datahq/specstore/internal/processor"
 )
 
-// Steps are the processors that a Flow-Spec may name in steps of its own.
-func Steps() []string { return nil }
-
-// CheckSteps gives what the embedded engine cannot run of a spec's own steps.
-func CheckSteps(spec *flowspec.Spec) []flowspec.Problem { return OnlySteps(spec, Steps()) }
+// CheckSteps gives what the embedded engine cannot run of a spec's own steps: unknown
+// processors, and parameters that are wrong.
+func CheckSteps(spec *flowspec.Spec) []flowspec.Problem {
+	problems := OnlySteps(spec, processor.RowProcessors())
+	for i, p := range spec.Processing {
+		for j, step := range p.Steps {
+			if !slices.Contains(processor.RowProcessors(), step.Run) {
+				continue
+			}
+			if _, err := New(step.Run, step.Parameters); err != nil {
+				problems = append(problems, flowspec.Problem{Pointer: datapackage.Pointer("processing", i, "dpp", j, "parameters"), Message: errs.Detail(err)})
+			}
+		}
+	}
+	return problems
+}
 
 // OnlySteps refuses a spec's own steps but those that run some processors.
 func OnlySteps(spec *flowspec.Spec, allowed []string) []flowspec.Problem {
