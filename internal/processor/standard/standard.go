@@ -87,8 +87,14 @@ type Env struct {
 	Form    Form
 	// Dependencies are the URLs of the packages of other pipelines, by ID.
 	Dependencies map[string]string
-	// Validate reports on tables, as assembler.validate_resource asks; nil refuses.
-	Store Places // the object store of assembler.dump_to_s3; nil refuses it
+	// Keep is the folder for files that later steps of the pipeline read; empty is
+	// Temp.
+	Keep string
+	// Report gives the validation report over resources as JSON; nil refuses
+	// assembler.validate_resource.
+	Report func(ctx context.Context, resources []map[string]any) ([]byte, error)
+	// Store is the object store of assembler.dump_to_s3; nil refuses it.
+	Store Places
 }
 
 const defaultBudget = 32 << 20
