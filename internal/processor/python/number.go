@@ -185,14 +185,17 @@ func AppendSortKey(dst []byte, n Number) []byte {
 	case d.IsZero():
 		return append(dst, '3')
 	}
-	digits := d.Coeff.String()
-	// The number is 0.digits × 10^exponent.
-	exponent := int64(d.Exponent) + int64(len(digits))
+	return appendDigitsKey(dst, d.Negative, d.Coeff.String(), int64(d.Exponent))
+}
+
+// appendDigitsKey appends the key of a number that is not 0: digits × 10^exponent.
+func appendDigitsKey(dst []byte, negative bool, digits string, exponent int64) []byte {
+	exponent += int64(len(digits)) // of 0.digits
 	for len(digits) > 1 && digits[len(digits)-1] == '0' {
 		digits = digits[:len(digits)-1]
 	}
 	const bias = 1 << 36
-	if !d.Negative {
+	if !negative {
 		dst = append(dst, '4')
 		dst = appendFixed(dst, uint64(exponent+bias))
 		return append(append(dst, digits...), '!') // below every digit
@@ -203,6 +206,19 @@ func AppendSortKey(dst []byte, n Number) []byte {
 		dst = append(dst, '0'+'9'-c)
 	}
 	return append(dst, '~') // above every digit
+}
+
+// appendIntegerKey appends what AppendSortKey does for an integer in plain digits.
+func appendIntegerKey(dst, text []byte) []byte {
+	digits := string(text)
+	negative := digits[0] == '-'
+	if negative {
+		digits = digits[1:]
+	}
+	if digits == "0" {
+		return append(dst, '3')
+	}
+	return appendDigitsKey(dst, negative, digits, 0)
 }
 
 func appendFixed(dst []byte, n uint64) []byte {

@@ -83,7 +83,7 @@ type Env struct {
 	Places  Places
 	Getenv  func(string) string
 	Temp    string // folder for temporary files
-	Budget  int    // bytes that a sort or join keeps in memory; 0 is 32 MiB
+	Budget  int    // bytes that a sort or join keeps in memory; 0 is 16 MiB
 	Form    Form
 	// Dependencies are the URLs of the packages of other pipelines, by ID.
 	Dependencies map[string]string
@@ -97,7 +97,7 @@ type Env struct {
 	Store Places
 }
 
-const defaultBudget = 32 << 20
+const defaultBudget = 16 << 20
 
 func (e *Env) budget() int {
 	if e.Budget > 0 {
