@@ -29,7 +29,7 @@ type Number struct {
 }
 
 // ParseNumber reads a cell as the number that it is in Python; a boolean is 0 or 1.
-// It is false where the cell is none.
+// It is false where the cell is none, or has more digits than anybody counts with.
 func ParseNumber(kind stream.Kind, text []byte) (Number, bool) {
 	switch kind {
 	case stream.Boolean:
@@ -39,6 +39,9 @@ func ParseNumber(kind stream.Kind, text []byte) (Number, bool) {
 		}
 		return Int(n), true
 	case stream.Integer:
+		if len(text) > maxExponent { // reading it would take longer than its length says
+			return Number{}, false
+		}
 		i, ok := new(big.Int).SetString(string(text), 10)
 		return Number{kind: stream.Integer, i: i}, ok
 	case stream.Number:
@@ -164,6 +167,9 @@ func Compare(a, b Number) int {
 // DecimalText gives a number as str() gives the Decimal of it: 1e10 is 1E+10. It is
 // false where the text is no decimal, or one that nobody can write out.
 func DecimalText(text []byte) (string, bool) {
+	if len(text) > maxExponent {
+		return "", false
+	}
 	d, _, err := apd.NewFromString(string(text))
 	if err != nil || d.Form == apd.Finite && (d.Exponent > maxExponent || d.Exponent < -maxExponent) {
 		return "", false
