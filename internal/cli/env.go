@@ -138,6 +138,7 @@ func rootCommand(env *Env) *cobra.Command {
 	root.SetHelpCommand(&cobra.Command{Hidden: true, Use: "no-help"})
 	root.AddCommand(
 		runCommand(env),
+		stepCommand(env),
 		planCommand(env),
 		validateCommand(env),
 		inferCommand(env),

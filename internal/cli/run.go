@@ -20,8 +20,8 @@ func runCommand(env *Env) *cobra.Command {
 	var out string
 	var asJSON, quiet bool
 	cmd := &cobra.Command{
-		Use:   "run PATH --out DIR",
-		Short: "Run the flow of a dataset here, without a server",
+		Use:   "run PATH [ID] --out DIR",
+		Short: "Run the flow of a dataset, or a pipeline-spec, here, without a server",
 		Long: `Run the flow of a dataset in this process: no server, no database.
 
 PATH is a folder with a datapackage.json, or a Flow-Spec (.yaml or .json). DIR
@@ -29,10 +29,34 @@ becomes one self-contained package: datapackage.json with relative paths, data/,
 archive/ and README.md. What DIR held before is replaced only when it was written
 by an earlier run, and only when this one succeeds.
 
+PATH may also be a pipeline-spec.yaml of datapackage-pipelines. Its pipelines run in
+the order of their dependencies, relative to the folder of the file, and their
+steps write where they say, so there is no --out; with ID only that pipeline runs,
+and what it depends on. All is checked first; no program is started, so steps that
+are code are refused.
+
 Exit codes: 0 the flow succeeded, 1 it failed, 2 wrong usage or spec.`,
-		Example: "  specstore run examples/elements --out /tmp/elements",
-		Args:    oneArg,
+		Example: "  specstore run examples/elements --out /tmp/elements\n  specstore run pipeline-spec.yaml prices",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 2 {
+				return nil
+			}
+			return oneArg(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			raw, err := readPipelineSpec(env.path(args[0]))
+			if err != nil {
+				return exit(exitUsage, err)
+			}
+			id := strings.Join(args[1:], "")
+			switch {
+			case raw != nil && out != "":
+				return exit(exitUsage, fmt.Errorf("a pipeline-spec writes where its steps say; leave --out away"))
+			case raw != nil:
+				return runPipelines(cmd.Context(), env, raw, env.path(args[0]), id, asJSON, quiet)
+			case id != "":
+				return exit(exitUsage, fmt.Errorf("%s is no pipeline-spec, so it has no pipeline %q to run alone", args[0], id))
+			}
 			if out == "" {
 				return exit(exitUsage, fmt.Errorf("run needs --out DIR"))
 			}

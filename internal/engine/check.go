@@ -35,6 +35,9 @@ type checker struct {
 
 	name       string // of the table
 	references references
+
+	labels   []string // of the file, once they were read
+	encoding string   // of the file, at its end
 }
 
 // keySet watches that the values of some columns together are unique.

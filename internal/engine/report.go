@@ -1,8 +1,11 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+
+	"github.com/datahq/specstore/internal/format/tables"
 )
 
 // reportEntry is the report of one table, in the form of goodtables 1.5 that
@@ -99,16 +102,20 @@ func (t *table) verdict() string {
 }
 
 func (t *table) entry() reportEntry {
-	p := t.problems
 	table := reportTable{
-		Valid: p.Total == 0, ErrorCount: p.Total, Counts: p.Counts, RowCount: t.rows.Load(),
-		Source: t.source.info.Name, Headers: t.labels, Scheme: t.source.info.Scheme, Format: t.sourceFormat(),
-		Encoding: t.encoding, Errors: []reportError{},
+		RowCount: t.rows.Load(), Source: t.source.info.Name, Headers: t.labels, Scheme: t.source.info.Scheme,
+		Format: t.sourceFormat(), Encoding: t.encoding,
 	}
-	if t.labels != nil {
+	return reportOf(t.name(), table, t.schema != nil, t.problems)
+}
+
+// reportOf completes the report of a table with what is wrong with it.
+func reportOf(name string, table reportTable, schema bool, p *Problems) reportEntry {
+	table.Valid, table.ErrorCount, table.Counts, table.Errors = p.Total == 0, p.Total, p.Counts, []reportError{}
+	if table.Headers != nil {
 		table.RowCount++ // the header counts
 	}
-	if t.schema != nil {
+	if schema {
 		name := "table-schema"
 		table.Schema = &name
 	}
@@ -128,6 +135,34 @@ func (t *table) entry() reportEntry {
 	}
 	return reportEntry{
 		Valid: table.Valid, ErrorCount: p.Total, TableCount: 1, Tables: []reportTable{table},
-		Warnings: warnings, Preset: "table", Resource: t.name(),
+		Warnings: warnings, Preset: "table", Resource: name,
 	}
 }
+
+// Report validates tables as [Validate] does, and gives the report on them as it is
+// published: one JSON array, an entry a table. What is wrong with a table is in the
+// report; the error is one of the machine.
+func Report(ctx context.Context, temp string, tables []TableInput) ([]byte, error) {
+	reports, err := Validate(ctx, temp, tables)
+	if err != nil {
+		return nil, err
+	}
+	entries := []reportEntry{}
+	for i, r := range reports {
+		in := tables[i]
+		path, _ := in.Resource["path"].(string)
+		table := reportTable{
+			RowCount: r.Rows, Source: path, Headers: r.labels, Scheme: "file", Format: formatName(in), Encoding: r.encoding,
+		}
+		entries = append(entries, reportOf(in.name(), table, in.Resource["schema"] != nil, &r.Problems))
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(entries); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}
+
+func formatName(in TableInput) string { return tables.FormatOf(in.Resource, in.Format) }

@@ -44,6 +44,9 @@ type TableReport struct {
 	Rows     int64 // data rows, blank ones not counted
 	Problems Problems
 	unread   bool
+
+	labels   []string // nil where the file has none
+	encoding string
 }
 
 // Validate reads the tables of a package by the letter of the published standard:
@@ -111,7 +114,7 @@ func (report *TableReport) validate(ctx context.Context, temp string, in TableIn
 		defer body.Close()
 		return struct{}{}, c.read(ctx, tables.Source{Reader: body, Whole: tables.Spool(body, temp)}, tables.Options{Resource: in.Resource, Format: in.Format, Temp: temp})
 	})
-	report.Rows = c.rows
+	report.Rows, report.labels, report.encoding = c.rows, c.labels, c.encoding
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -138,12 +141,14 @@ func (c *checker) read(ctx context.Context, body tables.Source, options tables.O
 		return err
 	}
 	defer reader.Close()
+	c.labels, c.encoding = labels, reader.Encoding()
 	c.header(labels)
 	out := options.Pool.Get()
 	defer out.Release()
 	for {
 		in, err := reader.Next()
 		if err == io.EOF {
+			c.encoding = reader.Encoding()
 			c.problems.Notes = append(c.problems.Notes, reader.Notes()...)
 			return nil
 		}

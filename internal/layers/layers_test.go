@@ -26,7 +26,7 @@ var layers = [][]string{
 	{"internal/plan"},
 	{"internal/processor", "internal/processor/python"},
 	{"internal/processor/standard"},
-	{"internal/processor/wire"},
+	{"internal/processor/wire", "internal/pipelinespec"},
 	{"internal/registry", "internal/rawstore", "internal/engine"},
 	{"internal/pkgstore"},
 	{"internal/jobs", "internal/dpp"},

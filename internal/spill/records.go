@@ -59,6 +59,11 @@ func (s *Records) Add(key, value []byte) error {
 		}
 	}
 	start := len(s.arena)
+	if need := start + len(key) + len(value); need > cap(s.arena) {
+		grown := make([]byte, start, max(need, min(2*cap(s.arena), s.budget))) // twice, but not beyond the budget
+		copy(grown, s.arena)
+		s.arena = grown
+	}
 	s.arena = append(append(s.arena, key...), value...)
 	s.index = append(s.index, recordAt{uint32(start), uint32(start + len(key)), uint32(len(s.arena))})
 	s.n++

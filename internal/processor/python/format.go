@@ -216,6 +216,10 @@ func (f *Format) append(dst []byte, row Lookup, number func([]byte, Number) []by
 			return dst, invalid("the row has no field %q", p.name)
 		}
 		if number != nil && p.spec.text == "" && p.conversion == 0 {
+			if kind == stream.Integer {
+				dst = appendIntegerKey(dst, text)
+				continue
+			}
 			if n, ok := ParseNumber(kind, text); ok {
 				dst = number(dst, n)
 				continue

@@ -29,7 +29,7 @@ type Number struct {
 }
 
 // ParseNumber reads a cell as the number that it is in Python; a boolean is 0 or 1.
-// It is false where the cell is none.
+// It is false where the cell is none, or has more digits than anybody counts with.
 func ParseNumber(kind stream.Kind, text []byte) (Number, bool) {
 	switch kind {
 	case stream.Boolean:
@@ -39,6 +39,9 @@ func ParseNumber(kind stream.Kind, text []byte) (Number, bool) {
 		}
 		return Int(n), true
 	case stream.Integer:
+		if len(text) > maxExponent { // reading it would take longer than its length says
+			return Number{}, false
+		}
 		i, ok := new(big.Int).SetString(string(text), 10)
 		return Number{kind: stream.Integer, i: i}, ok
 	case stream.Number:
@@ -164,6 +167,9 @@ func Compare(a, b Number) int {
 // DecimalText gives a number as str() gives the Decimal of it: 1e10 is 1E+10. It is
 // false where the text is no decimal, or one that nobody can write out.
 func DecimalText(text []byte) (string, bool) {
+	if len(text) > maxExponent {
+		return "", false
+	}
 	d, _, err := apd.NewFromString(string(text))
 	if err != nil || d.Form == apd.Finite && (d.Exponent > maxExponent || d.Exponent < -maxExponent) {
 		return "", false
@@ -185,14 +191,17 @@ func AppendSortKey(dst []byte, n Number) []byte {
 	case d.IsZero():
 		return append(dst, '3')
 	}
-	digits := d.Coeff.String()
-	// The number is 0.digits × 10^exponent.
-	exponent := int64(d.Exponent) + int64(len(digits))
+	return appendDigitsKey(dst, d.Negative, d.Coeff.String(), int64(d.Exponent))
+}
+
+// appendDigitsKey appends the key of a number that is not 0: digits × 10^exponent.
+func appendDigitsKey(dst []byte, negative bool, digits string, exponent int64) []byte {
+	exponent += int64(len(digits)) // of 0.digits
 	for len(digits) > 1 && digits[len(digits)-1] == '0' {
 		digits = digits[:len(digits)-1]
 	}
 	const bias = 1 << 36
-	if !d.Negative {
+	if !negative {
 		dst = append(dst, '4')
 		dst = appendFixed(dst, uint64(exponent+bias))
 		return append(append(dst, digits...), '!') // below every digit
@@ -203,6 +212,19 @@ func AppendSortKey(dst []byte, n Number) []byte {
 		dst = append(dst, '0'+'9'-c)
 	}
 	return append(dst, '~') // above every digit
+}
+
+// appendIntegerKey appends what AppendSortKey does for an integer in plain digits.
+func appendIntegerKey(dst, text []byte) []byte {
+	digits := string(text)
+	negative := digits[0] == '-'
+	if negative {
+		digits = digits[1:]
+	}
+	if digits == "0" {
+		return append(dst, '3')
+	}
+	return appendDigitsKey(dst, negative, digits, 0)
 }
 
 func appendFixed(dst []byte, n uint64) []byte {

@@ -2,25 +2,77 @@ package standard
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"maps"
 	"slices"
 
+	"github.com/datahq/specstore/internal/errs"
 	"github.com/datahq/specstore/internal/processor/python"
 	"github.com/datahq/specstore/internal/stream"
 )
 
-// Chain hands a package from processor to processor, as a pipeline does. Nothing is
-// read before the tables of the result are.
-func Chain(ctx context.Context, env *Env, p *Package, steps []Processor) (*Package, error) {
-	for _, step := range steps {
-		next, err := step.Process(ctx, env, p.handOver())
+// Step is a processor with the name that it is run by.
+type Step struct {
+	Run string
+	Processor
+}
+
+// Chain hands a package from step to step, as a pipeline does. Nothing is read before
+// the tables of the result are. A failure names the step, also one that only the
+// tables show.
+func Chain(ctx context.Context, env *Env, p *Package, steps []Step) (*Package, error) {
+	for i, step := range steps {
+		in := p.handOver()
+		next, err := step.Process(ctx, env, in)
 		if err != nil {
-			return nil, err
+			return nil, failed(i, step.Run, err)
 		}
-		p = next
+		p = next.named(i, step.Run)
 	}
 	return p, nil
+}
+
+// stepError is a failure that names its step.
+type stepError struct{ err *errs.Error }
+
+func (e *stepError) Error() string { return e.err.Error() }
+func (e *stepError) Unwrap() error { return e.err }
+
+func failed(i int, run string, err error) error {
+	if _, ok := errors.AsType[*stepError](err); ok || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return &stepError{errs.Wrap(err, errs.KindOf(err), "standard.Chain", "step %d, %s: %s", i+1, run, errs.Detail(err))}
+}
+
+// named gives the package with failures that name the step that made it.
+func (p *Package) named(i int, run string) *Package {
+	out := *p
+	out.Tables = func(yield func(*Table, error) bool) {
+		for t, err := range p.Tables {
+			if err != nil {
+				yield(nil, failed(i, run, err))
+				return
+			}
+			rows := t.Rows
+			t := &Table{Resource: t.Resource, Columns: t.Columns, Rows: func(yield func(*stream.Batch, error) bool) {
+				for b, err := range rows {
+					if err != nil {
+						yield(nil, failed(i, run, err))
+						return
+					}
+					if !yield(b, nil) {
+						return
+					}
+				}
+			}}
+			if !yield(t, nil) {
+				return
+			}
+		}
+	}
+	return &out
 }
 
 // Drain reads a package to its end and gives its statistics and the number of rows.

@@ -394,7 +394,7 @@ func (w *dumping) writer(t *Table, to io.Writer) (*tableWriter, error) {
 	if t.Resource["format"] == "csv" {
 		out := csv.NewWriter(to)
 		if w.env.Form == Canonical {
-			return &tableWriter{out.WriteBatch, out.Close}, out.WriteHeader(names)
+			return &tableWriter{untaggedCells(out.WriteBatch), out.Close}, out.WriteHeader(names)
 		}
 		texts := &stream.Batch{}
 		return &tableWriter{func(b *stream.Batch) error {
@@ -414,7 +414,7 @@ func (w *dumping) writer(t *Table, to io.Writer) (*tableWriter, error) {
 			values = append(values, c.cast.AppendJSON)
 		}
 		out := jsonrows.NewWriter(to, names, values)
-		return &tableWriter{out.WriteBatch, out.Close}, nil
+		return &tableWriter{untaggedCells(out.WriteBatch), out.Close}, nil
 	}
 	order := make([]int, len(names))
 	for i := range order {
@@ -493,6 +493,25 @@ func untagged(text []byte, tag string) (string, bool) {
 	m, _ := v.(map[string]any)
 	inner, ok := m[tag].(string)
 	return inner, ok && len(m) == 1
+}
+
+// untaggedCells gives a writer of default forms cells without the tags of the wire.
+func untaggedCells(write func(*stream.Batch) error) func(*stream.Batch) error {
+	plain := &stream.Batch{}
+	return func(b *stream.Batch) error {
+		plain.Reset()
+		for r := range b.Rows() {
+			for c := range b.Width(r) {
+				k, text := b.Kind(r, c), b.Cell(r, c)
+				if inner, ok := untagged(text, tagDuration); ok && k == stream.JSON {
+					k, text = stream.Text, []byte(inner)
+				}
+				plain.AppendKind(k, text)
+			}
+			plain.EndRow(b.Number(r))
+		}
+		return write(plain)
+	}
 }
 
 // json appends a cell in JSON as Python writes it.

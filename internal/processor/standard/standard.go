@@ -83,15 +83,21 @@ type Env struct {
 	Places  Places
 	Getenv  func(string) string
 	Temp    string // folder for temporary files
-	Budget  int    // bytes that a sort or join keeps in memory; 0 is 32 MiB
+	Budget  int    // bytes that a sort or join keeps in memory; 0 is 16 MiB
 	Form    Form
 	// Dependencies are the URLs of the packages of other pipelines, by ID.
 	Dependencies map[string]string
-	// Validate reports on tables, as assembler.validate_resource asks; nil refuses.
-	Store Places // the object store of assembler.dump_to_s3; nil refuses it
+	// Keep is the folder for files that later steps of the pipeline read; empty is
+	// Temp.
+	Keep string
+	// Report gives the validation report over resources as JSON; nil refuses
+	// assembler.validate_resource.
+	Report func(ctx context.Context, resources []map[string]any) ([]byte, error)
+	// Store is the object store of assembler.dump_to_s3; nil refuses it.
+	Store Places
 }
 
-const defaultBudget = 32 << 20
+const defaultBudget = 16 << 20
 
 func (e *Env) budget() int {
 	if e.Budget > 0 {
