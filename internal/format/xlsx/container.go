@@ -110,6 +110,9 @@ type budgetReader struct {
 }
 
 func (b *budgetReader) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 { // a directory may say anything
+		return 0, io.ErrUnexpectedEOF
+	}
 	if !b.free {
 		if b.left -= int64(len(p)); b.left < 0 {
 			return 0, io.ErrUnexpectedEOF
