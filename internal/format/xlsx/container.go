@@ -94,7 +94,7 @@ func readContainer(f *os.File) (*container, error) {
 		}
 		c.parts[key] = e
 	}
-	if err := overlaps(z.File); err != nil {
+	if err := overlaps(z.File, info.Size()); err != nil {
 		return nil, err
 	}
 	return c, c.isSpreadsheet()
@@ -110,6 +110,9 @@ type budgetReader struct {
 }
 
 func (b *budgetReader) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 { // a directory may say anything
+		return 0, io.ErrUnexpectedEOF
+	}
 	if !b.free {
 		if b.left -= int64(len(p)); b.left < 0 {
 			return 0, io.ErrUnexpectedEOF
@@ -118,8 +121,9 @@ func (b *budgetReader) ReadAt(p []byte, off int64) (int, error) {
 	return b.r.ReadAt(p, off)
 }
 
-// overlaps refuses entries that share bytes: a small file that is read as a large one.
-func overlaps(files []*zip.File) error {
+// overlaps refuses entries that share bytes, or have more than the file: a small file
+// that is read as a large one.
+func overlaps(files []*zip.File, size int64) error {
 	type span struct{ from, to int64 }
 	spans := make([]span, 0, len(files))
 	for _, e := range files {
@@ -127,9 +131,8 @@ func overlaps(files []*zip.File) error {
 		if err != nil {
 			return damaged(err)
 		}
-		const most = 1 << 62
-		if e.CompressedSize64 > most {
-			return formatError("the workbook's file is damaged: a part is longer than the file")
+		if e.CompressedSize64 > uint64(size) || from+int64(e.CompressedSize64) > size {
+			return formatError("the workbook's file is damaged or incomplete: a part is longer than the file")
 		}
 		spans = append(spans, span{from, from + int64(e.CompressedSize64)})
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 
+	"github.com/datahq/specstore/internal/format"
 	"github.com/datahq/specstore/internal/stream"
 )
 
@@ -80,9 +81,9 @@ func (m *merges) reaches(row int64) bool {
 	return m != nil && slices.ContainsFunc(m.active, func(a activeRange) bool { return a.bottom >= row })
 }
 
-// fill gives the cells of a row that are covered the values of the ranges. Rows come
-// in order and without a gap.
-func (m *merges) fill(row *rowCells) error {
+// fill gives the cells of a row that are covered the values of the ranges, and says
+// how many bytes longer the row is. Rows come in order and without a gap.
+func (m *merges) fill(row *rowCells) (longer int, err error) {
 	m.active = slices.DeleteFunc(m.active, func(a activeRange) bool {
 		if a.bottom < row.number {
 			m.held -= len(a.text)
@@ -92,12 +93,18 @@ func (m *merges) fill(row *rowCells) error {
 	})
 	for len(m.ranges) > 0 && m.ranges[0].top <= row.number {
 		if err := m.begin(m.ranges[0], row); err != nil {
-			return err
+			return 0, err
 		}
 		m.ranges = m.ranges[1:]
 	}
 	if len(m.active) == 0 {
-		return nil
+		return 0, nil
+	}
+	for _, a := range m.active {
+		longer += len(a.text) * (a.right - a.left + 1)
+	}
+	if longer > maxRow {
+		return 0, &format.Error{Code: format.CodeFormat, Row: row.number, Message: "the row is longer than the limit of " + size(maxRow) + " when its merged cells are filled"}
 	}
 	out := &m.spare
 	out.reset(row.number)
@@ -120,7 +127,7 @@ func (m *merges) fill(row *rowCells) error {
 		out.add(c.column, c.kind, row.text[c.from:c.to])
 	}
 	*row, m.spare = *out, *row
-	return nil
+	return longer, nil
 }
 
 // begin takes the value of a range from its first row. A range without one fills

@@ -51,10 +51,10 @@ const (
 	maxRow     = 2 * maxCell
 )
 
-// Shared texts may make a sheet longer than its file, within reason.
+// Shared texts and merged cells may make a sheet longer than its file, within reason.
 const (
-	maxGrowth  = 1000    // times the file
-	growthFrom = 1 << 30 // beyond so many bytes
+	maxGrowth  = 1000      // times the file
+	growthFrom = 256 << 20 // beyond so many bytes
 )
 
 // Options say how a workbook is read.
@@ -87,7 +87,7 @@ type Reader struct {
 	x       *xmlReader
 	strings *sharedStrings
 	merged  *merges // nil: not filled
-	shared  int64   // bytes that shared texts gave
+	grown   int64   // bytes that shared texts and merged cells gave
 	most    int64   // and may give
 
 	// The next row of the file that holds something.
@@ -410,7 +410,11 @@ func (r *Reader) physicalRow(b *stream.Batch) error {
 		r.has = false
 	}
 	if r.merged != nil {
-		if err := r.merged.fill(row); err != nil {
+		longer, err := r.merged.fill(row)
+		if err == nil {
+			err = r.grow(longer, r.row)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -638,13 +642,18 @@ func (r *Reader) addShared(column int) error {
 		}
 		if ok {
 			p.cells = append(p.cells, rowCell{column, stream.Text, from, len(p.text)})
-			if r.shared += int64(len(p.text) - from); r.shared > r.most {
-				return r.rowError(p.number, "the texts of the sheet are more than %d times as long as its file", maxGrowth)
-			}
-			return nil
+			return r.grow(len(p.text)-from, p.number)
 		}
 	}
 	return r.rowError(p.number, "the cell in column %d refers to the shared text %q, which the workbook lacks", column+1, cut(string(r.cell)))
+}
+
+// grow notes bytes that the sheet itself does not hold.
+func (r *Reader) grow(n int, row int64) error {
+	if r.grown += int64(n); r.grown > r.most {
+		return r.rowError(row, "the texts of the sheet are more than %d times as long as its file", maxGrowth)
+	}
+	return nil
 }
 
 func (r *Reader) loadStrings() error {

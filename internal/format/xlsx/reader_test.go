@@ -350,6 +350,8 @@ func TestRefused(t *testing.T) {
 		{"no such text", zipOf(usual(headerRow + `<row r="2"><c t="s"><v>5</v></c></row>`)), xlsx.Options{}, `shared text "5"`},
 		{"bad UTF-8", zipOf(usual(headerRow + "<row r=\"2\"><c><v>\xff</v></c></row>")), xlsx.Options{}, "UTF-8"},
 		{"merged cells that overlap", zipOf(usual(headerRow + `<row r="2"><c><v>1</v></c><c><v>1</v></c></row></sheetData><mergeCells><mergeCell ref="A2:B2"/><mergeCell ref="B2:C2"/></mergeCells><sheetData>`)), xlsx.Options{FillMerged: true}, "overlap"},
+		{"merged cells without bound", zipOf(usual(headerRow + `<row r="2"><c t="inlineStr"><is><t>` + longText(10000) + `</t></is></c></row></sheetData><mergeCells><mergeCell ref="A2:XFD9"/></mergeCells><sheetData>`)), xlsx.Options{FillMerged: true}, "merged cells are filled"},
+		{"shared texts without bound", zipOf(usual(headerRow+strings.Repeat(`<row>`+strings.Repeat(`<c t="s"><v>0</v></c>`, 900)+longComment+`</row>`, 3)).with("xl/sharedStrings.xml", "<sst><si><t>"+longText(1<<17)+"</t></si></sst>")), xlsx.Options{}, "1000 times"},
 		{"two parts of one name", twice(t), xlsx.Options{}, "two parts"},
 		{"overlapping entries", overlapping(t), xlsx.Options{}, "overlap"},
 	} {
@@ -363,6 +365,9 @@ func TestRefused(t *testing.T) {
 		})
 	}
 }
+
+// longComment keeps a sheet that says the same all the time from being a bomb.
+var longComment = "<!--" + longText(100) + "-->"
 
 // longText is text that does not compress well.
 func longText(n int) string {

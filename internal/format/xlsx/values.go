@@ -471,11 +471,24 @@ const escapeLen = len("_x0000_")
 
 // escapeAt gives the unit of the escape that b begins with.
 func escapeAt(b []byte) (uint16, bool) {
-	if len(b) < escapeLen || b[0] != '_' || b[1] != 'x' || b[escapeLen-1] != '_' {
+	if !beginsEscape(b) || len(b) < escapeLen || b[escapeLen-1] != '_' {
 		return 0, false
 	}
 	n, err := strconv.ParseUint(string(b[2:escapeLen-1]), 16, 16)
 	return uint16(n), err == nil
+}
+
+// beginsEscape reports whether b begins as an escape does, but for its last byte.
+func beginsEscape(b []byte) bool {
+	if len(b) < escapeLen-1 || b[0] != '_' || b[1] != 'x' {
+		return false
+	}
+	for _, c := range b[2 : escapeLen-1] {
+		if !(c >= '0' && c <= '9' || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F') {
+			return false
+		}
+	}
+	return true
 }
 
 // unescape resolves the escapes of a text in place. Half a pair of surrogates is no

@@ -356,7 +356,9 @@ func appendEscaped(dst, text []byte, attribute bool) []byte {
 		case c == '"' && attribute:
 			dst = append(dst, "&quot;"...)
 		case c == '_':
-			if _, ok := escapeAt(text[i:]); ok {
+			// Also without the underline at its end: the next character may be
+			// written as one that begins with it.
+			if beginsEscape(text[i:]) {
 				dst = appendUnit(dst, '_')
 			} else {
 				dst = append(dst, c)
