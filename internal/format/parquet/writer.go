@@ -3,6 +3,7 @@ package parquet
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -10,7 +11,9 @@ import (
 	"reflect"
 	"strconv"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/parquet-go/parquet-go"
+	"github.com/parquet-go/parquet-go/format"
 
 	"github.com/datahq/specstore/internal/errs"
 	"github.com/datahq/specstore/internal/stream"
@@ -20,16 +23,17 @@ import (
 const (
 	// groupBytes bounds a row group before compression. It is held in memory
 	// compressed, and its dictionaries beside it.
-	groupBytes = 16 << 20
+	groupBytes = 8 << 20
 	// pageBudget of all columns is parted among them.
-	writePages            = 8 << 20
-	leastPage, mostPage   = 512, 128 << 10
-	pendingRows           = 1000
-	pendingBytes          = 256 << 10
-	nullBytes             = 1 // what a row's cell counts for at least
-	createdBy             = "specstore version 1"
-	dictionaryShare       = 4 // of a page's size times so many
-	mostDictionaryColumns = 256
+	writePages          = 8 << 20
+	leastPage, mostPage = 512, 128 << 10
+	// Rows are held back, with valueBytes a cell, and handed on column by column.
+	pendingRows     = 4096
+	pendingBytes    = 2 << 20
+	valueBytes      = 24
+	createdBy       = "specstore version 1"
+	dictionaryShare = 4 // of a page's size times so many
+	wideColumns     = 128
 )
 
 // Write writes a table as one Parquet file. rows is called twice: the first time to
@@ -89,11 +93,13 @@ type fileWriter struct {
 	arena   []byte // of the values' bytes
 	rows    int    // pending
 	bytes   int    // pending
+	text    int    // of them, the cells'
 	group   int    // bytes of the row group
 }
 
 func newFileWriter(w io.Writer, schema *tableschema.Schema, measures []measure) *fileWriter {
 	fw := &fileWriter{plans: make([]plan, len(measures)), pending: make([][]parquet.Value, len(measures))}
+	dictionaries := len(measures) <= wideColumns
 	root := &ordered{}
 	page := max(leastPage, min(mostPage, writePages/len(measures)))
 	for i, f := range schema.Fields {
@@ -103,7 +109,7 @@ func newFileWriter(w io.Writer, schema *tableschema.Schema, measures []measure) 
 			fw.notes = append(fw.notes, p.note)
 		}
 		node := p.node()
-		if p.form == formString && len(measures) <= mostDictionaryColumns {
+		if p.form == formString && dictionaries {
 			node = parquet.Encoded(node, &parquet.RLEDictionary)
 		}
 		root.fields = append(root.fields, &field{parquet.Optional(node), f.Name})
@@ -111,7 +117,7 @@ func newFileWriter(w io.Writer, schema *tableschema.Schema, measures []measure) 
 	fw.w = parquet.NewWriter(w, &parquet.WriterConfig{
 		CreatedBy:          createdBy,
 		Schema:             parquet.NewSchema("schema", root),
-		Compression:        &parquet.Zstd,
+		Compression:        &zstdCodec{},
 		PageBufferSize:     page,
 		WriteBufferSize:    64 << 10,
 		DataPageVersion:    1,
@@ -187,7 +193,7 @@ func (w *fileWriter) writeBatch(b *stream.Batch) error {
 	for r := range b.Rows() {
 		for c := range w.plans {
 			v := parquet.NullValue()
-			size := nullBytes
+			size := valueBytes
 			level := 0
 			if !b.Null(r, c) {
 				cell := b.Cell(r, c)
@@ -196,6 +202,7 @@ func (w *fileWriter) writeBatch(b *stream.Batch) error {
 					return fmt.Errorf("parquet: row %d: the rows are not those that were measured", b.Number(r))
 				}
 				size += len(cell)
+				w.text += len(cell)
 				level = 1
 			}
 			w.bytes += size
@@ -220,11 +227,11 @@ func (w *fileWriter) flush() error {
 		clear(values)
 		w.pending[c] = values[:0]
 	}
-	if w.arena = w.arena[:0]; cap(w.arena) > 4*pendingBytes {
+	if w.arena = w.arena[:0]; cap(w.arena) > 2*pendingBytes {
 		w.arena = nil
 	}
-	w.group += w.bytes
-	w.rows, w.bytes = 0, 0
+	w.group += w.text + w.rows*len(w.out)
+	w.rows, w.bytes, w.text = 0, 0, 0
 	if w.group < groupBytes {
 		return nil
 	}
@@ -307,3 +314,27 @@ func (w *fileWriter) decimal(p *plan, cell []byte) (v parquet.Value, ok bool) {
 	binary.BigEndian.PutUint64(b[8:], lo)
 	return parquet.FixedLenByteArrayValue(w.keep(b[16-decimalBytes(p.precision):])), ok
 }
+
+// zstdCodec compresses pages with ZSTD. The library's own keeps a window of
+// megabytes, which no page fills.
+type zstdCodec struct{ encoder *zstd.Encoder }
+
+// String names the codec.
+func (c *zstdCodec) String() string { return "ZSTD" }
+
+// CompressionCodec is the codec's number in the format.
+func (c *zstdCodec) CompressionCodec() format.CompressionCodec { return format.Zstd }
+
+// Encode compresses a page.
+func (c *zstdCodec) Encode(dst, src []byte) ([]byte, error) {
+	if c.encoder == nil {
+		var err error
+		if c.encoder, err = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(mostPage), zstd.WithLowerEncoderMem(true), zstd.WithZeroFrames(true), zstd.WithEncoderCRC(false)); err != nil {
+			return nil, err
+		}
+	}
+	return c.encoder.EncodeAll(src, dst[:0]), nil
+}
+
+// Decode is not needed to write.
+func (c *zstdCodec) Decode([]byte, []byte) ([]byte, error) { return nil, errors.ErrUnsupported }
