@@ -12,6 +12,7 @@ import (
 
 	"github.com/datahq/specstore/internal/format"
 	"github.com/datahq/specstore/internal/format/parquet"
+	"github.com/datahq/specstore/internal/stream"
 )
 
 // row has nil for a null.
@@ -155,4 +156,38 @@ func TestDamage(t *testing.T) {
 			}
 		}
 	}
+}
+
+// FuzzReader: whatever a file holds, the reader ends with rows or an error.
+func FuzzReader(f *testing.F) {
+	files, err := filepath.Glob("testdata/*.parquet")
+	if err != nil || len(files) == 0 {
+		f.Fatal(err)
+	}
+	for _, file := range files {
+		body, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(body)
+	}
+	path := filepath.Join(f.TempDir(), "fuzz.parquet")
+	f.Fuzz(func(t *testing.T, body []byte) {
+		if err := os.WriteFile(path, body, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r, err := parquet.NewReader(path, parquet.Options{})
+		for n := 0; err == nil && n < 20; n++ { // a few bytes may stand for millions of rows
+			var b *stream.Batch
+			if b, err = r.Next(); err == nil {
+				b.Release()
+			}
+		}
+		if r != nil {
+			r.Close()
+		}
+		if e, ok := errors.AsType[*format.Error](err); err != nil && err != io.EOF && (!ok || e.Message == "") {
+			t.Fatal(err)
+		}
+	})
 }
