@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/url"
 	"os"
+	"os/signal"
 	"path"
 	"path/filepath"
 	"strconv"
@@ -106,11 +107,15 @@ func (f *tableFlags) open(env *Env, file string) (t *tableFile, closeFile func()
 	if !isURL(file) {
 		file = env.path(file)
 	}
+	// A reader of the output that ends must not end this process before it has removed
+	// its files: the write says so as well.
+	pipe := make(chan os.Signal, 1)
+	signal.Notify(pipe, syscall.SIGPIPE)
 	name, _ := resource["path"].(string)
 	return &tableFile{
 		env: env, file: file, sources: &localSources{base: env.Dir, fetch: fetcher},
 		options: tables.Options{Resource: resource, Format: strings.TrimPrefix(path.Ext(name), "."), Temp: temp, Pool: &stream.Pool{}},
-	}, func() { os.RemoveAll(temp) }, nil
+	}, func() { signal.Stop(pipe); os.RemoveAll(temp) }, nil
 }
 
 // source opens the file from its first byte.
