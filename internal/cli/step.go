@@ -268,7 +268,7 @@ func reporter(files *stepFiles, temp string) func(context.Context, []map[string]
 			url = strings.TrimPrefix(url, "file://")
 			inputs = append(inputs, engine.TableInput{
 				Resource: r, Format: strings.TrimPrefix(filepath.Ext(url), "."),
-				Open: func(ctx context.Context) (io.ReadCloser, error) { return files.Open(ctx, url) },
+				Open: func(ctx context.Context, _ int) (io.ReadCloser, error) { return files.Open(ctx, url) },
 			})
 		}
 		return engine.Report(ctx, temp, inputs)

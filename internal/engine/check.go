@@ -20,6 +20,7 @@ import (
 type checker struct {
 	schema   *tableschema.Schema
 	trim     bool
+	sparse   bool // a row may have no value at all
 	problems *Problems
 
 	casters []*tableschema.Caster // per field
@@ -146,7 +147,7 @@ func (c *checker) fold(s string) string {
 // left out of out. Its own error is one of the machine.
 func (c *checker) check(in, out *stream.Batch) error {
 	for r := range in.Rows() {
-		if c.isBlank(in, r) {
+		if !c.sparse && c.isBlank(in, r) {
 			c.blankRow(in, r)
 			continue
 		}

@@ -285,6 +285,8 @@ func (r *run) assemble(ctx context.Context, n *node) (*Result, error) {
 		return r.report(ctx, n)
 	case n.pkg.Zip != nil:
 		return r.zip(ctx, n)
+	case n.pkg.Database != nil:
+		return r.database(ctx, n)
 	case n.pkg.Joined != nil:
 		return r.join(ctx, n)
 	}

@@ -128,7 +128,7 @@ func TestFaultsInData(t *testing.T) {
 		c.resource["name"] = "t"
 		reports, err := engine.Validate(t.Context(), t.TempDir(), []engine.TableInput{{
 			Resource: c.resource, Format: c.format,
-			Open: func(context.Context) (io.ReadCloser, error) { return c.body, nil },
+			Open: func(context.Context, int) (io.ReadCloser, error) { return c.body, nil },
 		}})
 		if err != nil {
 			t.Errorf("%s: %v", c.name, err)

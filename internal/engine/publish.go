@@ -27,17 +27,25 @@ func hashOf(hexadecimal string) string { return "sha256:" + hexadecimal }
 
 // publishTable publishes one form of a table.
 func (r *run) publishTable(ctx context.Context, o *output) (*Result, error) {
+	if o.whole() {
+		if err := o.writeWhole(ctx); err != nil {
+			return nil, err
+		}
+	}
 	d := map[string]any{}
 	if o.of != nil {
 		// What another pipeline made is described as it did.
 		maps.Copy(d, r.describe(o.resource))
 	} else {
 		maps.Copy(d, o.resource.Descriptor)
-		d["schema"] = o.table.schema.CanonicalDescriptor()
-		d["encoding"] = "utf-8"
+		d["schema"] = o.variant.schema.CanonicalDescriptor()
+		delete(d, "encoding")
 		delete(d, "dialect")
-		if o.format() == "csv" {
-			d["dialect"] = csv.Canonical()
+		switch o.format() {
+		case "csv":
+			d["encoding"], d["dialect"] = "utf-8", csv.Canonical()
+		case "json":
+			d["encoding"] = "utf-8"
 		}
 		cleanDescriptor(d)
 	}
@@ -239,7 +247,9 @@ func viewName(v any) string {
 
 // contentTypes are those of what the engine writes; what a plan says wins.
 var contentTypes = map[string]string{
-	"csv": "text/csv; charset=utf-8", "json": "application/json", "zip": "application/zip",
+	"parquet": "application/vnd.apache.parquet", "sqlite": "application/vnd.sqlite3",
+	"xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+	"csv":  "text/csv; charset=utf-8", "json": "application/json", "zip": "application/zip",
 }
 
 func contentType(path, planned string) string {

@@ -64,6 +64,17 @@ func (r *run) collect() error {
 			}
 			continue
 		}
+		if n.pkg.Database != nil {
+			for _, res := range n.pkg.Database.Tables {
+				if o := r.outputOf(res.Pipeline); o != nil {
+					o.table.wanted(n)
+					if err := o.table.add(&output{node: n, resource: res, of: o, database: true}, n.pkg); err != nil {
+						return err
+					}
+				}
+			}
+			continue
+		}
 		for _, res := range n.pkg.Resources {
 			switch {
 			case res.URLs != nil && res.Streaming:
@@ -71,7 +82,9 @@ func (r *run) collect() error {
 				if err != nil {
 					return err
 				}
-				t.outputs = append(t.outputs, &output{node: n, table: t, resource: res, limit: n.pkg.Preview})
+				if err := t.add(&output{node: n, resource: res, limit: n.pkg.Preview}, n.pkg); err != nil {
+					return err
+				}
 			case res.URLs != nil:
 				s := r.source(res.URLs)
 				s.wanted = s.wanted || !n.ended
@@ -79,7 +92,9 @@ func (r *run) collect() error {
 			case res.Pipeline != "" && res.Streaming:
 				if o := r.outputOf(res.Pipeline); o != nil {
 					o.table.wanted(n)
-					o.table.outputs = append(o.table.outputs, &output{node: n, resource: res, limit: n.pkg.Preview, of: o, table: o.table})
+					if err := o.table.add(&output{node: n, resource: res, limit: n.pkg.Preview, of: o}, n.pkg); err != nil {
+						return err
+					}
 				}
 			}
 		}

@@ -10,10 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/datahq/specstore/internal/errs"
 	"github.com/datahq/specstore/internal/format"
-	"github.com/datahq/specstore/internal/format/csv"
-	"github.com/datahq/specstore/internal/format/jsonrows"
 	"github.com/datahq/specstore/internal/format/tables"
 	"github.com/datahq/specstore/internal/processor"
 	"github.com/datahq/specstore/internal/stream"
@@ -26,6 +23,7 @@ type table struct {
 	source   *source
 	resource *processor.Resource
 	outputs  []*output
+	variants []*variant
 	reports  []*node
 
 	problems *Problems
@@ -37,24 +35,14 @@ type table struct {
 	whole    bool // it was read to its end
 }
 
-// output is one form that a table is published in.
-type output struct {
-	node     *node
-	table    *table
-	resource *processor.Resource
-	of       *output // what a preview is a preview of
-	limit    int     // rows; 0 is all
-
-	spool *spool
-	rows  int64
-	err   error
-}
-
 func (t *table) wanted(n *node) { t.source.wanted = t.source.wanted || !n.ended }
 
 func (t *table) close() {
 	for _, o := range t.outputs {
 		o.spool.close()
+	}
+	for _, v := range t.variants {
+		v.kept.Close()
 	}
 	if t.checker != nil {
 		t.checker.close()
@@ -101,6 +89,9 @@ func (r *run) readTable(ctx context.Context, t *table, from tables.Source) error
 	}
 	t.checker.name, t.checker.references = t.name(), r.references
 	for _, o := range t.outputs {
+		if o.database {
+			continue
+		}
 		if o.spool, err = newSpool(r.Temp); err != nil {
 			return err
 		}
@@ -155,26 +146,22 @@ func (r *run) pump(ctx context.Context, t *table, from tables.Source) error {
 		})
 	})
 
-	var writers []chan *stream.Batch
-	var writing sync.WaitGroup
-	for _, o := range t.outputs {
-		if o.node.ended {
-			continue
-		}
-		batches := make(chan *stream.Batch, 2)
-		writers = append(writers, batches)
-		writing.Go(func() {
-			_, o.err = protect(func() (struct{}, error) { return struct{}{}, o.write(t.schema, batches) })
-			for b := range batches { // a failed writer must not stop the others
-				b.Release()
+	var f fan
+	for _, v := range t.variants {
+		switch {
+		case v.ended():
+		case len(v.steps) == 0:
+			v.schema = t.schema
+			if err := v.feed(&f, r.Temp); err != nil {
+				f.close()
+				return err
 			}
-		})
+		default:
+			f.to(func(batches <-chan *stream.Batch) error { return r.process(ctx, t, v, batches) }, &v.err)
+		}
 	}
-	_, err = protect(func() (struct{}, error) { return struct{}{}, t.checkBatches(pool, raw, writers) })
-	for _, w := range writers {
-		close(w)
-	}
-	writing.Wait()
+	_, err = protect(func() (struct{}, error) { return struct{}{}, t.checkBatches(pool, raw, &f) })
+	f.close()
 	stop(err)
 	for b := range raw {
 		b.Release()
@@ -188,103 +175,42 @@ func (r *run) pump(ctx context.Context, t *table, from tables.Source) error {
 	return err
 }
 
-// checkBatches checks what comes and hands it to the writers until something is
-// found that keeps the table from being published.
-func (t *table) checkBatches(pool *stream.Pool, raw <-chan *stream.Batch, writers []chan *stream.Batch) error {
+// checkBatches checks what comes and hands it on until something is found that keeps
+// the table from being published.
+func (t *table) checkBatches(pool *stream.Pool, raw <-chan *stream.Batch, f *fan) error {
 	for in := range raw {
 		out := pool.Get()
 		err := t.checker.check(in, out)
 		in.Release()
 		t.rows.Store(t.checker.rows)
-		if err != nil {
+		if err != nil || t.problems.fatal() {
 			out.Release()
-			return err
-		}
-		if t.problems.fatal() || len(writers) == 0 || out.Rows() == 0 {
-			out.Release()
+			if err != nil {
+				return err
+			}
 			continue
 		}
-		out.Share(len(writers))
-		for _, w := range writers {
-			w <- out
-		}
+		f.send(out)
 	}
 	return nil
 }
 
-// The preview's limit of size; its limit of rows comes from the plan.
-const previewBytes = 2 << 20
-
-// write writes the batches in the output's format.
-func (o *output) write(schema *tableschema.Schema, batches <-chan *stream.Batch) error {
-	names := make([]string, len(schema.Fields))
-	for i, f := range schema.Fields {
-		names[i] = f.Name
-	}
-	var w format.Writer
-	switch f := o.format(); f {
-	case "csv":
-		cw := csv.NewWriter(o.spool)
-		if err := cw.WriteHeader(names); err != nil {
-			return err
-		}
-		w = cw
-	case "json":
-		values := make([]func(dst, text []byte) []byte, len(names))
-		for i := range names {
-			caster, err := schema.Caster(i, tableschema.CastOptions{})
-			if err != nil {
-				return err
-			}
-			values[i] = caster.AppendJSON
-		}
-		w = jsonrows.NewWriter(o.spool, names, values)
-	default:
-		return errs.New(errs.Invalid, "engine.write", "a table cannot be written as %q", f)
-	}
-	for b := range batches {
-		err := o.writeBatch(w.WriteBatch, b)
-		b.Release()
-		if err != nil {
-			return err
-		}
-	}
-	return w.Close()
-}
-
-func (o *output) writeBatch(write func(*stream.Batch) error, b *stream.Batch) error {
-	if o.limit == 0 {
-		o.rows += int64(b.Rows())
-		return write(b)
-	}
-	room := min(int64(o.limit)-o.rows, int64(b.Rows()))
-	if o.spool.bytes >= previewBytes || room <= 0 {
-		return nil
-	}
-	head := b.Head(int(room), int(previewBytes-o.spool.bytes))
-	o.rows += int64(head.Rows())
-	return write(head)
-}
-
-// format is the one that the output's path asks for.
-func (o *output) format() string {
-	path, _ := o.resource.Descriptor["path"].(string)
-	return strings.ToLower(path[strings.LastIndexByte(path, '.')+1:])
-}
-
 // finishTable ends the pipelines of a table: first those that stand alone, then
-// the previews of them.
+// the previews of them. A database of several tables waits for them all.
 func (r *run) finishTable(ctx context.Context, t *table) error {
 	for _, o := range t.outputs {
 		if o.node.ended {
 			continue
 		}
-		if err := r.start(ctx, o.node); err != nil {
-			return err
-		}
-		err := o.err
+		err := o.failure()
 		if t.problems.fatal() {
 			err = t.problems.lines(t.name())
+		}
+		if o.database && err == nil {
+			continue
+		}
+		if err := r.start(ctx, o.node); err != nil {
+			return err
 		}
 		var result *Result
 		if err == nil {

@@ -124,7 +124,7 @@ func (c *Caster) CastKind(kind stream.Kind, cell []byte) (text []byte, null bool
 	switch kind {
 	case stream.Text:
 		return c.Cast(cell)
-	case stream.Null:
+	case stream.Null, stream.Absent:
 		return c.null()
 	}
 	text, ok := c.typed(kind, cell)
