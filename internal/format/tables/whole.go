@@ -19,16 +19,19 @@ func openParquet(src Source, o Options) (format.Reader, error) {
 	return r, nil
 }
 
-// openSQLite opens a table of a SQLite database: the one that the resource's dialect
-// names (`table`, Table Dialect 2), else the only one.
+// openSQLite opens a table of a SQLite database: the one that the resource or its
+// dialect names (`table`, Table Dialect 2; or `sheet`, as of workbooks), else the only one.
 func openSQLite(src Source, o Options) (format.Reader, error) {
 	dialect, _ := o.Resource["dialect"].(map[string]any)
-	table, ok := o.Resource["table"].(string)
-	if !ok {
-		table, ok = dialect["table"].(string)
-	}
-	if v := dialect["table"]; !ok && v != nil {
-		return nil, &format.Error{Code: CodeDialect, Message: "dialect/table must be a text"}
+	table := ""
+	for _, v := range []any{o.Resource["table"], dialect["table"], o.Resource["sheet"], dialect["sheet"]} {
+		if v == nil || table != "" {
+			continue
+		}
+		var ok bool
+		if table, ok = v.(string); !ok {
+			return nil, &format.Error{Code: CodeDialect, Message: "the table of a database must be a text: its name"}
+		}
 	}
 	path, err := src.Whole()
 	if err != nil {
