@@ -286,7 +286,7 @@ func (t *tableFile) cat(ctx context.Context, asJSON, quiet bool) error {
 	if err != nil {
 		return err
 	}
-	defer reader.Close()
+	defer func() { _ = reader.Close() }()
 	labels, err := reader.Header()
 	if err == io.EOF {
 		err = &format.Error{Code: format.CodeSource, Message: "the file is empty"}

@@ -136,7 +136,7 @@ func validate(ctx context.Context, env *Env, descriptor map[string]any, base str
 		paths := datapackage.Paths(res)
 		one := &resourceValidation{Name: name, Errors: []engine.Problem{}}
 		result.Resources = append(result.Resources, one)
-		format := ""
+		var format string
 		open := func(ctx context.Context, part int) (io.ReadCloser, error) {
 			body, _, err := sources.Open(ctx, localPath(base, paths[part]))
 			return body, err

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/datahq/specstore/internal/errs"
@@ -130,7 +131,7 @@ func (p *parts) readHead(mark []byte) error {
 	}
 	if p.at == 1 {
 		p.header = head
-		p.before = append(mark, bytes.Join(head, nil)...)
+		p.before = slices.Concat(mark, bytes.Join(head, nil))
 		return nil
 	}
 	if sameLines(head, p.header) {

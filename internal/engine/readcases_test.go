@@ -208,6 +208,7 @@ func readCell(b *stream.Batch, r, c int) any {
 		return map[string]any{"$time": text}
 	case stream.Datetime:
 		return map[string]any{"$datetime": text}
+	default: // of the others there is nothing to say
 	}
 	return json.Number(text)
 }

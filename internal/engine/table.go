@@ -69,7 +69,7 @@ func openTable(ctx context.Context, from tables.Source, options tables.Options) 
 		err = &format.Error{Code: codeSource, Message: "the file is empty"}
 	}
 	if err != nil {
-		reader.Close()
+		_ = reader.Close()
 		return nil, nil, err
 	}
 	return reader, labels, nil
@@ -115,7 +115,7 @@ func (r *run) pump(ctx context.Context, t *table, from tables.Source) error {
 	if err != nil {
 		return err
 	}
-	defer reader.Close()
+	defer func() { _ = reader.Close() }()
 	t.labels, t.encoding = labels, reader.Encoding()
 	t.checker.header(labels)
 

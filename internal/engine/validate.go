@@ -140,7 +140,7 @@ func (c *checker) read(ctx context.Context, body tables.Source, options tables.O
 	if err != nil {
 		return err
 	}
-	defer reader.Close()
+	defer func() { _ = reader.Close() }()
 	c.labels, c.encoding = labels, reader.Encoding()
 	c.header(labels)
 	out := options.Pool.Get()

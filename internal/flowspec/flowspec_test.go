@@ -159,8 +159,10 @@ func change(t *testing.T, at any, pointer string, v any) {
 func TestInline(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ resource, format, want string }{
-		{`{"name": "a", "data": [{"n": 1.50, "day": "x"}, {"z": null, "y": "é<", "day": 1}], "schema": {"fields": [{"name": "day"}, {"name": "n"}]}}`,
-			"json", "[\n{\"day\": \"x\", \"n\": 1.50},\n{\"day\": 1, \"y\": \"é<\", \"z\": null}\n]\n"},
+		{
+			`{"name": "a", "data": [{"n": 1.50, "day": "x"}, {"z": null, "y": "é<", "day": 1}], "schema": {"fields": [{"name": "day"}, {"name": "n"}]}}`,
+			"json", "[\n{\"day\": \"x\", \"n\": 1.50},\n{\"day\": 1, \"y\": \"é<\", \"z\": null}\n]\n",
+		},
 		{`{"name": "a", "data": [["n"], [12345678901234567890]]}`, "json", "[\n[\"n\"],\n[12345678901234567890]\n]\n"},
 		{`{"name": "a", "data": []}`, "json", "[\n]\n"},
 		{`{"name": "a", "data": {"type": "Point"}, "format": "geojson"}`, "geojson", "{\"type\":\"Point\"}\n"},

@@ -84,9 +84,11 @@ func TestUploadRefusals(t *testing.T) {
 		{name: "file scheme", token: me, body: spec("me", "a", "published", "file:///etc/passwd"), status: 400, errors: []string{"Validation failed for contents"}},
 		{name: "another's file", token: me, body: spec("me", "a", "published", theirs), status: 400, errors: []string{"Validation failed for contents", "/inputs/0/parameters/resource-mapping/t.csv: the uploaded file is another owner's"}},
 		{name: "a step that is none", token: me, body: with(`"processing":[{"input":"t","output":"t","dpp":[{"run":"rm"}]}]`), status: 400, errors: []string{
-			"Validation failed for contents", `/processing/0/dpp/0/run: there is no processor "rm"`}},
+			"Validation failed for contents", `/processing/0/dpp/0/run: there is no processor "rm"`,
+		}},
 		{name: "a part of a file of this machine", token: me, body: strings.Replace(good, `"path":"t.csv"`, `"path":["t.csv","u.csv"]`, 1), status: 400, errors: []string{
-			"Validation failed for contents", "/inputs/0/url: must be an http or https URL"}},
+			"Validation failed for contents", "/inputs/0/url: must be an http or https URL",
+		}},
 		{name: "long idempotency key", token: me, body: good, status: 400, errors: []string{"the idempotency key is longer than 255 bytes"}, headers: []string{asJSON, key + strings.Repeat("x", 256)}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

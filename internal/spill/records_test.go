@@ -1,11 +1,11 @@
 package spill_test
 
 import (
-	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/datahq/specstore/internal/spill"
@@ -26,14 +26,14 @@ func TestRecords(t *testing.T) {
 				for i := range rows {
 					r := record{fmt.Sprint(random.IntN(300)), fmt.Sprint("row ", i)}
 					if i == 300 {
-						r.value = string(bytes.Repeat([]byte("x"), 100_000)) // beyond the budget alone
+						r.value = strings.Repeat("x", 100_000) // beyond the budget alone
 					}
 					want = append(want, r)
 					if err := s.Add([]byte(r.key), []byte(r.value)); err != nil {
 						t.Fatal(err)
 					}
 				}
-				slices.SortStableFunc(want, func(a, b record) int { return bytes.Compare([]byte(a.key), []byte(b.key)) })
+				slices.SortStableFunc(want, func(a, b record) int { return strings.Compare(a.key, b.key) })
 				if reverse {
 					slices.Reverse(want)
 				}

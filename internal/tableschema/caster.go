@@ -126,6 +126,7 @@ func (c *Caster) CastKind(kind stream.Kind, cell []byte) (text []byte, null bool
 		return c.Cast(cell)
 	case stream.Null, stream.Absent:
 		return c.null()
+	default: // of the others there is nothing to say
 	}
 	text, ok := c.typed(kind, cell)
 	if !ok {

@@ -178,6 +178,7 @@ func typesOf(kind stream.Kind, cell []byte) typeSet {
 		return isADatetime
 	case stream.JSON:
 		return jsonTypes(cell)
+	default: // of the others there is nothing to say
 	}
 	return textTypes(cell)
 }

@@ -301,12 +301,12 @@ func (r *Reader) locate() error {
 	}
 	switch k := r.dec.PeekKind(); {
 	case k == '[':
-		_, err := r.token()
+		err := r.token()
 		return err
 	case k == '{' && len(r.path) == 0 && !r.o.Features && r.o.Property == "":
 		return r.sourceError("the file is an object, and rows stand in an array: say which with `property` in its dialect")
 	case k == 0:
-		_, err := r.token()
+		err := r.token()
 		return err
 	case r.o.Property != "":
 		return r.sourceError("%q is not an array of rows", r.o.Property)
@@ -317,7 +317,7 @@ func (r *Reader) locate() error {
 // enter opens an object and goes to the value of a key, or to the value of the rest
 // of the path where that stands there as one key.
 func (r *Reader) enter(key, rest string) error {
-	if _, err := r.token(); err != nil {
+	if err := r.token(); err != nil {
 		return err
 	}
 	var seen []string
@@ -365,7 +365,7 @@ func (r *Reader) leave() error {
 			}
 			continue
 		}
-		if _, err := r.token(); err != nil {
+		if err := r.token(); err != nil {
 			return err
 		}
 	}
@@ -392,13 +392,12 @@ func (r *Reader) move() {
 	}
 }
 
-func (r *Reader) token() (jsontext.Token, error) {
+func (r *Reader) token() error {
 	r.move()
-	t, err := r.dec.ReadToken()
-	if err != nil {
-		return t, r.fault(err)
+	if _, err := r.dec.ReadToken(); err != nil {
+		return r.fault(err)
 	}
-	return t, nil
+	return nil
 }
 
 // value reads one value whole. It is valid until the next.
@@ -415,7 +414,7 @@ func (r *Reader) value() ([]byte, error) {
 func (r *Reader) skip() error {
 	depth := r.dec.StackDepth()
 	for {
-		if _, err := r.token(); err != nil {
+		if err := r.token(); err != nil {
 			return err
 		}
 		if r.dec.StackDepth() > maxDepth {
@@ -434,7 +433,7 @@ func (r *Reader) more() (bool, error) {
 		if r.dec.PeekKind() != ']' {
 			return true, nil // or an error, which the reading of the row meets
 		}
-		if _, err := r.token(); err != nil {
+		if err := r.token(); err != nil {
 			return false, err
 		}
 		return false, r.leave()
@@ -535,7 +534,7 @@ func (r *Reader) notRow(k jsontext.Kind) error {
 // array appends a row that is an array.
 func (r *Reader) array(b *stream.Batch) error {
 	err := func() error {
-		if _, err := r.token(); err != nil {
+		if err := r.token(); err != nil {
 			return err
 		}
 		r.buf = r.buf[:0]
@@ -549,7 +548,7 @@ func (r *Reader) array(b *stream.Batch) error {
 			}
 			b.AppendKind(c.kind, r.buf[c.from:c.to])
 		}
-		if _, err := r.token(); err != nil {
+		if err := r.token(); err != nil {
 			return err
 		}
 		return r.lineEnd()
@@ -598,7 +597,7 @@ func (r *Reader) append(b *stream.Batch, c cell) {
 // members reads the keys and values of an object: of a row, or of a feature that
 // has the row in its properties.
 func (r *Reader) members(first, feature bool) error {
-	if _, err := r.token(); err != nil {
+	if err := r.token(); err != nil {
 		return err
 	}
 	for r.dec.PeekKind() != '}' {
@@ -647,7 +646,7 @@ func (r *Reader) members(first, feature bool) error {
 		}
 		r.cells[column] = c
 	}
-	_, err := r.token()
+	err := r.token()
 	return err
 }
 
@@ -660,7 +659,7 @@ func (r *Reader) featureMember(key string, first bool) (err error) {
 		case 'n':
 			return r.skip()
 		case 0:
-			_, err := r.token()
+			err := r.token()
 			return err
 		}
 		return r.sourceError("the properties of a feature must be an object")
@@ -729,7 +728,7 @@ func (r *Reader) readCell() (cell, error) {
 		r.buf = append(r.buf, raw...)
 	case '[', '{':
 		c.kind = stream.JSON
-		deep := 0
+		var deep int
 		if r.buf, deep = appendCompact(r.buf, raw); deep+r.dec.StackDepth() > maxDepth {
 			return cell{}, r.tooDeep()
 		}

@@ -55,13 +55,27 @@ func TestRead(t *testing.T) {
 		rows       []string
 		note       string
 	}{
-		{"kinds", `[{"i": -12, "f": 1.50, "e": 1e400, "b": true, "s": "x\u00e9\n", "n": null, "a": [1, {"x": " y "}], "o": {}}]`, jsonrows.Options{},
+		{
+			"kinds", `[{"i": -12, "f": 1.50, "e": 1e400, "b": true, "s": "x\u00e9\n", "n": null, "a": [1, {"x": " y "}], "o": {}}]`,
+			jsonrows.Options{},
 			[]string{"i", "f", "e", "b", "s", "n", "a", "o"},
-			[]string{`2|i:-12|f:1.50|f:1e400|b:true|t:xé` + "\n" + `|n:|j:[1,{"x":" y "}]|j:{}`}, ""},
-		{"big integers", `[{"a":9223372036854775808},{"a":-123456789012345678901234567890}]`, jsonrows.Options{}, []string{"a"},
-			[]string{"2|i:9223372036854775808", "3|i:-123456789012345678901234567890"}, ""},
-		{"other order, absent and later keys", `[{"a":1,"b":2},{"b":3,"c":4,"a":5},{"c":6},{}]`, jsonrows.Options{}, []string{"a", "b"},
-			[]string{"2|i:1|i:2", "3|i:5|i:3", "4|n:|n:", "5|n:|n:"}, `the key "c" is not one of the columns: it was left out 2 times`},
+			[]string{`2|i:-12|f:1.50|f:1e400|b:true|t:xé` + "\n" + `|n:|j:[1,{"x":" y "}]|j:{}`},
+			"",
+		},
+		{
+			"big integers", `[{"a":9223372036854775808},{"a":-123456789012345678901234567890}]`,
+			jsonrows.Options{},
+			[]string{"a"},
+			[]string{"2|i:9223372036854775808", "3|i:-123456789012345678901234567890"},
+			"",
+		},
+		{
+			"other order, absent and later keys", `[{"a":1,"b":2},{"b":3,"c":4,"a":5},{"c":6},{}]`,
+			jsonrows.Options{},
+			[]string{"a", "b"},
+			[]string{"2|i:1|i:2", "3|i:5|i:3", "4|n:|n:", "5|n:|n:"},
+			`the key "c" is not one of the columns: it was left out 2 times`,
+		},
 		{"keys written in several ways", `[{"\u0061":1},{"a":2},{"\u0061":3}]`, jsonrows.Options{}, []string{"a"}, []string{"2|i:1", "3|i:2", "4|i:3"}, ""},
 		{"a key twice", `[{"a":1,"a":2},{"a":3,"a":null}]`, jsonrows.Options{}, []string{"a"}, []string{"2|i:2", "3|n:"}, `the key "a" stood in a row more than once, 2 times`},
 		{"a key twice, deep down", `[{"a":{"x":1,"x":2}}]`, jsonrows.Options{}, []string{"a"}, []string{`2|j:{"x":1,"x":2}`}, ""},
@@ -75,9 +89,13 @@ func TestRead(t *testing.T) {
 		{"chosen keys", `[{"a":1,"b":2,"c":3}]`, jsonrows.Options{ItemKeys: []string{"c", "a", "d"}}, []string{"c", "a", "d"}, []string{"2|i:3|i:1|n:"}, ""},
 		{"lines", "{\"a\":1}\r\n {\"a\": [2,\t3]} \n{\"b\":1}", jsonrows.Options{Lines: true}, []string{"a"}, []string{"2|i:1", "3|j:[2,3]", "4|n:"}, `"b"`},
 		{"lines of arrays", "[\"a\"]\n[1]\n", jsonrows.Options{Lines: true}, []string{"a"}, []string{"2|i:1"}, ""},
-		{"features", `{"type":"FeatureCollection","crs":{},"features":[{"type":"Feature","id":7,"geometry":{"type":"Point","coordinates":[1, 2.50]},"properties":{"n":"x"}},{"type":"Feature","properties":null},{"properties":{"m":1},"geometry":null}],"bbox":[1]}`,
-			jsonrows.Options{Features: true}, []string{"n", "geometry"},
-			[]string{`2|t:x|j:{"type":"Point","coordinates":[1,2.50]}`, "3|n:|n:", "4|n:|n:"}, `the key "id"`},
+		{
+			"features", `{"type":"FeatureCollection","crs":{},"features":[{"type":"Feature","id":7,"geometry":{"type":"Point","coordinates":[1, 2.50]},"properties":{"n":"x"}},{"type":"Feature","properties":null},{"properties":{"m":1},"geometry":null}],"bbox":[1]}`,
+			jsonrows.Options{Features: true},
+			[]string{"n", "geometry"},
+			[]string{`2|t:x|j:{"type":"Point","coordinates":[1,2.50]}`, "3|n:|n:", "4|n:|n:"},
+			`the key "id"`,
+		},
 		{"UTF-16", "[\x00{\x00\"\x00a\x00\"\x00:\x00\"\x00\xe9\x00\"\x00}\x00]\x00", jsonrows.Options{Encoding: "utf-16le"}, []string{"a"}, []string{"2|t:é"}, ""},
 		{"latin-1", "[{\"a\":\"\xe9\"}]", jsonrows.Options{Encoding: "latin-1"}, []string{"a"}, []string{"2|t:é"}, ""},
 		{"UTF-8 called latin-1", `[{"a":"é"}]`, jsonrows.Options{Encoding: "latin-1"}, []string{"a"}, []string{"2|t:é"}, "valid UTF-8"},
@@ -233,8 +251,8 @@ func FuzzRead(f *testing.F) {
 		if !utf8.ValidString(strings.Join(labels, "") + strings.Join(rows, "") + strings.Join(notes, "")) {
 			t.Fatalf("%q gives text that is not UTF-8", body)
 		}
-		if e, ok := errors.AsType[*format.Error](err); err != nil && err != io.EOF && !ok {
-			t.Fatalf("%q gives %T %v", body, e, err)
+		if _, known := errors.AsType[*format.Error](err); err != nil && err != io.EOF && !known {
+			t.Fatalf("%q gives %T %v", body, err, err)
 		}
 		if kind%4 != 0 || err != nil {
 			return

@@ -2,6 +2,7 @@ package parquet
 
 import (
 	"fmt"
+	"slices"
 	"unicode/utf8"
 
 	"github.com/datahq/specstore/internal/format"
@@ -278,7 +279,6 @@ type treeBuilder struct {
 	elements []element
 	at       int
 	meta     *meta
-	depth    int
 }
 
 func (b *treeBuilder) build(depth, def, rep int) (*node, error) {
@@ -339,14 +339,7 @@ func (n *node) check() error {
 	if n.physical == physFixed && (n.length <= 0 || n.length > format.MaxCell) {
 		return broken("column %q has values of %d bytes", n.name, n.length)
 	}
-	is := func(kinds ...physical) bool {
-		for _, k := range kinds {
-			if n.physical == k {
-				return true
-			}
-		}
-		return false
-	}
+	is := func(kinds ...physical) bool { return slices.Contains(kinds, n.physical) }
 	ok := true
 	switch n.logical {
 	case logString, logEnum, logJSON:
@@ -371,6 +364,7 @@ func (n *node) check() error {
 		ok = is(physFixed) && n.length == 2
 	case logInterval:
 		ok = is(physFixed) && n.length == 12
+	default: // of the others there is nothing to say
 	}
 	if !ok {
 		return wrong()

@@ -180,6 +180,7 @@ func (a *assembler) leaf(dst []byte, n *node) ([]byte, error) {
 		raw = text[len(text)-1] <= '9' // not NaN, INF
 	case stream.JSON:
 		raw = json.Valid(text)
+	default: // of the others there is nothing to say
 	}
 	if raw {
 		return append(dst, text...), nil

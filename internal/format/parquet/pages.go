@@ -352,7 +352,7 @@ func (c *cursor) open(h pageHead) error {
 	if len(c.packed) == 0 || len(page) == 0 || &page[0] != &c.packed[:1][0] {
 		c.page = page
 	}
-	ok := true
+	var ok bool
 	if h.kind == pageDataV2 {
 		rep, rest := page[:h.repSize], page[h.repSize:]
 		c.rep, c.def, page = levelRuns(rep, c.node.maxRep), levelRuns(rest[:h.defSize], c.node.maxDef), rest[h.defSize:]

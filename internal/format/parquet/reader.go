@@ -323,7 +323,9 @@ func (r *Reader) spoolColumns(columns []column, rows int64) ([]column, error) {
 			var head [binary.MaxVarintLen64 + 1]byte
 			head[0] = byte(kind)
 			n := 1 + binary.PutUvarint(head[1:], uint64(len(text)))
-			w.Write(head[:n])
+			if _, err := w.Write(head[:n]); err != nil {
+				return nil, fmt.Errorf("parquet: %w", err)
+			}
 			if _, err := w.Write(text); err != nil {
 				return nil, fmt.Errorf("parquet: %w", err)
 			}

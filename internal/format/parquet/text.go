@@ -49,6 +49,7 @@ func (n *node) appendText(dst []byte, v value) ([]byte, stream.Kind, error) {
 		return appendFloat(dst, float16(binary.LittleEndian.Uint16(v.bytes)), 32), stream.Number, nil
 	case logInterval:
 		return appendInterval(dst, v.bytes), stream.Text, nil
+	default: // of the others there is nothing to say
 	}
 	switch n.physical {
 	case physBoolean:
@@ -65,6 +66,7 @@ func (n *node) appendText(dst []byte, v value) ([]byte, stream.Kind, error) {
 		return appendFloat(dst, float64(math.Float32frombits(uint32(v.bits))), 32), stream.Number, nil
 	case physDouble:
 		return appendFloat(dst, math.Float64frombits(v.bits), 64), stream.Number, nil
+	default: // of the others there is nothing to say
 	}
 	return base64.StdEncoding.AppendEncode(dst, v.bytes), stream.Text, nil
 }

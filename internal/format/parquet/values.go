@@ -148,6 +148,7 @@ func fixedWidth(n *node) int {
 		return 12
 	case physFixed:
 		return n.length
+	default: // of the others there is nothing to say
 	}
 	return 0
 }
@@ -176,6 +177,7 @@ func (p *plain) next() (value, bool) {
 		v := p.buf[4 : 4+n]
 		p.buf = p.buf[4+n:]
 		return value{bytes: v}, true
+	default: // of the others there is nothing to say
 	}
 	if len(p.buf) < p.width {
 		return value{}, false
@@ -191,6 +193,7 @@ func fixedValue(kind physical, b []byte) value {
 		return value{bits: uint64(binary.LittleEndian.Uint32(b))}
 	case physInt64, physDouble:
 		return value{bits: binary.LittleEndian.Uint64(b)}
+	default: // of the others there is nothing to say
 	}
 	return value{bytes: b}
 }

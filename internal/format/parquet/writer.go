@@ -85,7 +85,7 @@ func Write(ctx context.Context, w io.Writer, schema *tableschema.Schema, rows fu
 // fileWriter cuts pages and row groups by rows and bytes alone, so that the file is
 // the same however the rows come in batches.
 type fileWriter struct {
-	w       *parquet.Writer
+	w       *parquet.Writer //nolint:staticcheck // the other writers want a Go type of the rows, which are known at run time only
 	out     []*parquet.ColumnWriter
 	plans   []plan
 	notes   []string
@@ -178,6 +178,7 @@ func (p plan) node() parquet.Node {
 			return parquet.Decimal(p.scale, p.precision, parquet.Int64Type)
 		}
 		return parquet.Decimal(p.scale, p.precision, parquet.FixedLenByteArrayType(decimalBytes(p.precision)))
+	default: // of the others there is nothing to say
 	}
 	return parquet.String()
 }
@@ -293,6 +294,7 @@ func (w *fileWriter) value(p *plan, cell []byte) (v parquet.Value, ok bool) {
 			return parquet.Int64Value(at.seconds*1e9 + at.nanos), ok
 		}
 		return parquet.Int64Value(at.seconds*1e6 + at.nanos/1000), ok
+	default: // of the others there is nothing to say
 	}
 	return parquet.ByteArrayValue(w.keep(cell)), true
 }

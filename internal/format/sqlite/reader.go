@@ -128,7 +128,7 @@ func NewReader(path string, o Options) (r *Reader, err error) {
 	}
 	defer func() {
 		if err != nil {
-			r.Close()
+			_ = r.Close()
 			r = nil
 		}
 	}()
@@ -215,7 +215,7 @@ func (r *Reader) find(ctx context.Context, table *string) (kind string, err erro
 	if err != nil {
 		return "", err
 	}
-	defer rows.Close()
+	defer func() { _ = rows.Close() }()
 	var names []string
 	for rows.Next() {
 		var name, is string
@@ -260,7 +260,7 @@ func (r *Reader) describe(ctx context.Context, table string) error {
 	if err != nil {
 		return err
 	}
-	defer rows.Close()
+	defer func() { _ = rows.Close() }()
 	var computed []string
 	for rows.Next() {
 		var name, declared string
@@ -339,10 +339,10 @@ func (r *Reader) Notes() []string {
 func (r *Reader) Close() (err error) {
 	defer caught(&err, 0)
 	if r.rows != nil {
-		r.rows.Close()
+		_ = r.rows.Close() // it was only read
 	}
 	if r.conn != nil {
-		r.conn.Close()
+		_ = r.conn.Close()
 	}
 	if r.db != nil {
 		return r.db.Close()

@@ -185,6 +185,7 @@ func (c *target) declared(onlyKey bool) string {
 		return ""
 	case asBoolean:
 		return " BOOLEAN"
+	default: // of the others there is nothing to say
 	}
 	return " TEXT"
 }
@@ -238,7 +239,7 @@ func (w *writer) write(ctx context.Context, db *sql.DB, table string, schema *ta
 	if err != nil {
 		return fmt.Errorf("%s: %w", op, err)
 	}
-	defer many.Close()
+	defer func() { _ = many.Close() }()
 	args := make([]any, 0, perStatement*len(w.columns))
 	size := 0
 	for b, err := range rows {
@@ -302,6 +303,7 @@ func bind(kind storage, cell []byte) any {
 		return int64(0)
 	case asNumber:
 		return bindNumber(string(cell))
+	default: // of the others there is nothing to say
 	}
 	return string(cell)
 }

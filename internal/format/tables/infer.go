@@ -104,7 +104,7 @@ func scan(ctx context.Context, open func() (Source, func(), error), o Options) (
 	if err != nil {
 		return nil, err
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }()
 	s := &scanned{}
 	if c, ok := innermost(r).(*csv.Reader); ok {
 		s.sniffed, s.delimiter = c.Sniffed(), c.Dialect().Delimiter
@@ -135,7 +135,7 @@ func scan(ctx context.Context, open func() (Source, func(), error), o Options) (
 				s.width = width
 			}
 			s.rows++
-			if width != s.width && !(width == 1 && len(b.Cell(i, 0)) == 0) {
+			if width != s.width && (width != 1 || len(b.Cell(i, 0)) > 0) {
 				s.ragged++
 			}
 		}

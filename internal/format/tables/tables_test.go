@@ -135,7 +135,7 @@ func TestOpen(t *testing.T) {
 		{"headers, names", []byte("1,x\n2,y\n"), m{"headers": []any{" a ", "b"}}, "csv", "a|b", 2},
 		{"headers, none", []byte("1,x\n2,y\n"), m{"headers": 0}, "csv", "", 2},
 		{"rows that are skipped", []byte("junk\n\na;b\n1;x\n"), m{"skip_rows": 2}, "csv", "a|b", 1},
-		{"rows that are skipped before the header", []byte("junk\njunk\na;b\n1;x\n"), m{"skip_rows": 1, "headers": 2}, "csv", "a|b", 1},
+		{"rows that are skipped before the header", []byte("junk\nmore\na;b\n1;x\n"), m{"skip_rows": 1, "headers": 2}, "csv", "a|b", 1},
 		{"tabs", []byte("a\tb\n1\tx,y\n"), m{}, "tsv", "a|b", 1},
 		{"another line end", []byte("a,b|1,\"x|\"|2,y\n|"), m{"dialect": m{"lineTerminator": "|"}}, "csv", "a|b", 2},
 		{"a comment", []byte("#x\na,b\n#y\n1,x\n"), m{"dialect": m{"commentChar": "#"}}, "csv", "a|b", 1},

@@ -327,7 +327,7 @@ func (c *container) small(name string, each func(*xmlReader) error) error {
 
 // inPart says in which part the XML is wrong.
 func inPart(err error, name string) error {
-	if e, ok := errors.AsType[*errXML](err); ok {
+	if e, ok := errors.AsType[*xmlError](err); ok {
 		return formatError("the workbook's part %q %s", cut(name), e.message)
 	}
 	return err

@@ -165,7 +165,7 @@ func NewReader(path string, o Options) (*Reader, error) {
 		r.o.Strings = stringBudget
 	}
 	if err := r.open(); err != nil {
-		r.Close()
+		_ = r.Close()
 		return nil, err
 	}
 	return r, nil
@@ -472,7 +472,7 @@ func (r *Reader) readRow() error {
 }
 
 func (r *Reader) broken(err error) error {
-	if e, ok := errors.AsType[*errXML](err); ok {
+	if e, ok := errors.AsType[*xmlError](err); ok {
 		return r.rowError(r.lastRow+1, "the workbook's part %q %s", cut(r.sheet.part), e.message)
 	}
 	return err

@@ -101,7 +101,7 @@ func splitFormat(code string) []formatPart {
 				return parts
 			}
 			inner := strings.ToLower(code[i+1 : i+end])
-			if inner != "" && strings.Trim(inner, inner[:1]) == "" && strings.Contains("hms", inner[:1]) {
+			if inner != "" && strings.Trim(inner, inner[:1]) == "" && (inner[0] == 'h' || inner[0] == 'm' || inner[0] == 's') {
 				parts = append(parts, formatPart{letter: inner[0], text: inner, bracket: true})
 			}
 			i += end + 1
@@ -484,7 +484,7 @@ func beginsEscape(b []byte) bool {
 		return false
 	}
 	for _, c := range b[2 : escapeLen-1] {
-		if !(c >= '0' && c <= '9' || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F') {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') && (c < 'A' || c > 'F') {
 			return false
 		}
 	}

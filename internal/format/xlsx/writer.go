@@ -335,10 +335,10 @@ func appendEscaped(dst, text []byte, attribute bool) []byte {
 		c := text[i]
 		if c >= utf8.RuneSelf {
 			r, n := utf8.DecodeRune(text[i:])
-			switch {
-			case r == '\uFFFE' || r == '\uFFFF':
+			switch r {
+			case '\uFFFE', '\uFFFF':
 				dst = appendUnit(dst, uint16(r))
-			case r == utf8.RuneError:
+			case utf8.RuneError:
 				dst = append(dst, "\uFFFD"...)
 			default:
 				dst = append(dst, text[i:i+n]...)

@@ -58,12 +58,12 @@ func newXMLReader(r io.Reader) *xmlReader {
 	return &xmlReader{r: r, buf: make([]byte, xmlBuffer)}
 }
 
-// errXML is what is wrong with a document.
-type errXML struct{ message string }
+// xmlError is what is wrong with a document.
+type xmlError struct{ message string }
 
-func (e *errXML) Error() string { return e.message }
+func (e *xmlError) Error() string { return e.message }
 
-func xmlErrorf(format string, args ...any) error { return &errXML{fmt.Sprintf(format, args...)} }
+func xmlErrorf(format string, args ...any) error { return &xmlError{fmt.Sprintf(format, args...)} }
 
 // depth is the number of open elements.
 func (x *xmlReader) depth() int { return len(x.nameEnds) }
@@ -391,8 +391,8 @@ func isSpace(c byte) bool { return c == ' ' || c == '\n' || c == '\t' || c == '\
 
 // localName cuts the prefix off.
 func localName(name []byte) []byte {
-	if i := bytes.IndexByte(name, ':'); i >= 0 {
-		return name[i+1:]
+	if _, local, ok := bytes.Cut(name, []byte{':'}); ok {
+		return local
 	}
 	return name
 }

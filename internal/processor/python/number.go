@@ -50,6 +50,7 @@ func ParseNumber(kind stream.Kind, text []byte) (Number, bool) {
 	case stream.Float:
 		f, err := strconv.ParseFloat(string(text), 64)
 		return Number{kind: stream.Float, f: f}, err == nil || math.IsInf(f, 0)
+	default: // of the others there is nothing to say
 	}
 	return Number{}, false
 }
@@ -67,6 +68,7 @@ func (n Number) Append(dst []byte) []byte {
 		return n.i.Append(dst, 10)
 	case stream.Number:
 		return append(dst, n.d.String()...)
+	default: // of the others there is nothing to say
 	}
 	return AppendFloat(dst, n.f)
 }
@@ -77,6 +79,7 @@ func (n Number) decimal() *apd.Decimal {
 		return apd.NewWithBigInt(new(apd.BigInt).SetMathBigInt(n.i), 0)
 	case stream.Number:
 		return n.d
+	default: // of the others there is nothing to say
 	}
 	d := new(apd.Decimal)
 	if _, err := d.SetFloat64(n.f); err != nil {
@@ -93,6 +96,7 @@ func (n Number) float() float64 {
 	case stream.Number:
 		f, _ := strconv.ParseFloat(n.d.String(), 64)
 		return f
+	default: // of the others there is nothing to say
 	}
 	return n.f
 }
@@ -132,6 +136,7 @@ func Divide(a Number, n int64) Number {
 		return Number{kind: stream.Number, d: z}
 	case stream.Float:
 		return Number{kind: stream.Float, f: a.f / float64(n)}
+	default: // of the others there is nothing to say
 	}
 	f, _ := new(big.Rat).SetFrac(a.i, big.NewInt(n)).Float64()
 	return Number{kind: stream.Float, f: f}

@@ -40,6 +40,7 @@ func Str(kind stream.Kind, text []byte) string {
 			return string(text)
 		}
 		return string(appendRepr(nil, v))
+	default: // of the others there is nothing to say
 	}
 	return string(text)
 }

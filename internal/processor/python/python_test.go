@@ -68,10 +68,20 @@ func TestFormat(t *testing.T) {
 func TestRegexp(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ find, with, text, want string }{
-		{`\w+`, "W", "été, naïve_1", "W, W"}, {`\d`, "#", "1٣", "##"}, {`(?P<a>\w)(?P<b>\w)`, `\g<b>\g<a>`, "abcd", "badc"},
-		{`[\w.]+@`, "", "a.é@b", "b"}, {`[]x]`, "-", "a]x", "a--"}, {`[[:a]`, "-", "[:ab", "---b"}, {`a{,2}b`, "-", "aab", "-"},
-		{`\s`, "_", "a\u00a0b c", "a_b_c"}, {`\W`, "", "a-é!", "aé"}, {`x\Z`, "y", "xx", "xy"}, {`(a)|b`, `<\1>`, "ab", "<a><>"},
-		{`\.`, `\\`, "a.b", `a\b`}, {"a", `\n`, "a", "\n"}, {`(?i)A`, "b", "aA", "bb"},
+		{`\w+`, "W", "été, naïve_1", "W, W"},
+		{`\d`, "#", "1٣", "##"},
+		{`(?P<a>\w)(?P<b>\w)`, `\g<b>\g<a>`, "abcd", "badc"},
+		{`[\w.]+@`, "", "a.é@b", "b"},
+		{`[]x]`, "-", "a]x", "a--"},
+		{`[[:a]`, "-", "[:ab", "---b"},
+		{`a{,2}b`, "-", "aab", "-"},
+		{`\s`, "_", "a\u00a0b c", "a_b_c"},
+		{`\W`, "", "a-é!", "aé"},
+		{`x\Z`, "y", "xx", "xy"},
+		{`(a)|b`, `<\1>`, "ab", "<a><>"},
+		{`\.`, `\\`, "a.b", `a\b`},
+		{"a", `\n`, "a", "\n"},
+		{`(?i)A`, "b", "aA", "bb"},
 	} {
 		re, err := python.Compile(c.find)
 		if err != nil {

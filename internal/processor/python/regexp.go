@@ -109,8 +109,14 @@ func translate(p string) (string, error) {
 // groupProblem names what RE2 has no group for.
 func groupProblem(s string) string {
 	for _, g := range []struct{ prefix, what string }{
-		{"=", "look-ahead"}, {"!", "look-ahead"}, {"<=", "look-behind"}, {"<!", "look-behind"},
-		{"P=", "a back-reference"}, {"(", "a condition"}, {">", "an atomic group"}, {"#", "a comment"},
+		{"=", "look-ahead"},
+		{"!", "look-ahead"},
+		{"<=", "look-behind"},
+		{"<!", "look-behind"},
+		{"P=", "a back-reference"},
+		{"(", "a condition"},
+		{">", "an atomic group"},
+		{"#", "a comment"},
 	} {
 		if strings.HasPrefix(s, g.prefix) {
 			return g.what

@@ -2,6 +2,7 @@ package standard
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 
 	"github.com/datahq/specstore/internal/processor/python"
@@ -126,6 +127,7 @@ func appendTyped(dst []byte, k stream.Kind, text []byte, ascii bool) []byte {
 	case stream.Datetime:
 		date, clock, _ := strings.Cut(string(text), "T")
 		return appendTagged(dst, tagDatetime, date+" "+cutTime(clock))
+	default: // of the others there is nothing to say
 	}
 	return python.AppendString(dst, text, ascii)
 }
@@ -184,8 +186,9 @@ func (c *caster) append(out *stream.Batch, k stream.Kind, text []byte) error {
 			text = []byte(strings.TrimSpace(string(text)))
 		}
 		return c.text(out, text)
+	default: // of the others there is nothing to say
 	}
-	if k == c.native() || c.kind == "any" || k == stream.JSON && strings.Contains("list geopoint duration yearmonth set", c.kind) {
+	if k == c.native() || c.kind == "any" || k == stream.JSON && slices.Contains([]string{"list", "geopoint", "duration", "yearmonth", "set"}, c.kind) {
 		out.AppendKind(k, text)
 		return nil
 	}

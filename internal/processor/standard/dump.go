@@ -3,6 +3,7 @@ package standard
 import (
 	"archive/zip"
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/md5"
 	"crypto/sha256"
@@ -477,6 +478,7 @@ func (w *dumping) text(c *caster, k stream.Kind, text []byte) []byte {
 		if c.kind == "geojson" {
 			return python.AppendASCII(nil, text)
 		}
+	default: // of the others there is nothing to say
 	}
 	return text
 }
@@ -525,7 +527,7 @@ func (w *dumping) json(dst []byte, c *caster, k stream.Kind, text []byte) []byte
 		}
 		at := len(dst)
 		dst = python.AppendNumber(dst, string(text))
-		if !strings.ContainsAny(string(dst[at:]), ".eE") {
+		if !bytes.ContainsAny(dst[at:], ".eE") {
 			dst = append(dst, ".0"...)
 		}
 		return dst
@@ -536,6 +538,7 @@ func (w *dumping) json(dst []byte, c *caster, k stream.Kind, text []byte) []byte
 			return python.AppendString(dst, inner, true)
 		}
 		return python.AppendASCII(dst, text)
+	default: // of the others there is nothing to say
 	}
 	return python.AppendString(dst, w.text(c, k, text), true)
 }

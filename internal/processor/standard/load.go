@@ -49,7 +49,6 @@ func (s *streamRemote) Process(ctx context.Context, env *Env, p *Package) (*Pack
 	made := map[string]*Table{}
 	for i, r := range all {
 		if streaming(r) {
-
 			continue
 		}
 		url, _ := r["dpp:streamedFrom"].(string)

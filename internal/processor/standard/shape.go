@@ -163,8 +163,10 @@ type duplicate struct {
 }
 
 func newDuplicate(p *parameters) Processor {
-	return &duplicate{p.text("", "source"), p.text("", "target-name"), p.text("", "target-path"),
-		p.boolean(false, "duplicate_to_end", "duplicate-to-end")}
+	return &duplicate{
+		p.text("", "source"), p.text("", "target-name"), p.text("", "target-path"),
+		p.boolean(false, "duplicate_to_end", "duplicate-to-end"),
+	}
 }
 
 func (s *duplicate) Process(_ context.Context, env *Env, p *Package) (*Package, error) {

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"maps"
 	"os"
 	"path"
 	"slices"
@@ -137,7 +136,7 @@ func (f *file) open(ctx context.Context) (_ *opened, err error) {
 	if err != nil {
 		return nil, f.problem(err)
 	}
-	o.closes = append(o.closes, func() { o.reader.Close() })
+	o.closes = append(o.closes, func() { _ = o.reader.Close() })
 	if names == nil {
 		if names, err = o.reader.Header(); err != nil || len(names) == 0 {
 			if err == nil || errors.Is(err, io.EOF) {
@@ -179,7 +178,7 @@ func (f *file) plain(r io.Reader, compression string, o *opened) (io.Reader, err
 		if err != nil {
 			return nil, invalid("%s: not a ZIP file", f.url)
 		}
-		o.closes = append(o.closes, func() { z.Close() })
+		o.closes = append(o.closes, func() { _ = z.Close() })
 		for _, entry := range z.File {
 			if strings.HasSuffix(entry.Name, "/") {
 				continue
@@ -472,11 +471,5 @@ func readerKeys(resource map[string]any) map[string]any {
 			out[key] = v
 		}
 	}
-	return out
-}
-
-func withDefaults(m, more map[string]any) map[string]any {
-	out := clone(more)
-	maps.Copy(out, m)
 	return out
 }

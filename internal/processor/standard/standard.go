@@ -161,7 +161,7 @@ func Names() []string { return slices.Sorted(maps.Keys(processors())) }
 // that name or its parameters are wrong; parameters that it does not know are
 // ignored, as in datapackage-pipelines.
 func New(run string, params map[string]any) (Processor, error) {
-	make, ok := processors()[run]
+	found, ok := processors()[run]
 	if !ok {
 		if why, known := refused()[run]; known {
 			return nil, invalid("the processor %q is not run: %s", run, why)
@@ -169,7 +169,7 @@ func New(run string, params map[string]any) (Processor, error) {
 		return nil, invalid("there is no processor %q; those that there are: %s", run, strings.Join(Names(), ", "))
 	}
 	p := &parameters{m: clone(params)}
-	step := make(p)
+	step := found(p)
 	if p.err != nil {
 		return nil, errs.Wrap(p.err, errs.Invalid, "standard.New", "%s: %s", run, errs.Detail(p.err))
 	}

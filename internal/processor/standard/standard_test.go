@@ -219,10 +219,14 @@ func TestBreak(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, step := range [][2]string{
-		{"filter", `{"out": [{"k": "none"}]}`}, {"sort", `{"sort-by": "{v}"}`}, {"duplicate", `{"source": "a"}`},
-		{"concatenate", `{"sources": ["a", "b"], "fields": {"k": [], "v": []}}`}, {"dump_to_path", `{"out-path": "out"}`},
+		{"filter", `{"out": [{"k": "none"}]}`},
+		{"sort", `{"sort-by": "{v}"}`},
+		{"duplicate", `{"source": "a"}`},
+		{"concatenate", `{"sources": ["a", "b"], "fields": {"k": [], "v": []}}`},
+		{"dump_to_path", `{"out-path": "out"}`},
 		{"join", `{"source": {"name": "a", "key": ["k"]}, "target": {"name": "b", "key": ["k"]}, "fields": {"v": {"aggregate": "last"}}}`},
-		{"dump.to_zip", `{"out-file": "out.zip"}`}, {"deduplicate", `{}`},
+		{"dump.to_zip", `{"out-file": "out.zip"}`},
+		{"deduplicate", `{}`},
 	} {
 		disk := &openDisk{testDisk: testDisk{dir}}
 		env := &standard.Env{Temp: t.TempDir(), Sources: disk, Places: disk, Budget: 1000}
@@ -261,22 +265,30 @@ func TestBreak(t *testing.T) {
 func TestParameters(t *testing.T) {
 	t.Parallel()
 	for _, c := range [][3]string{
-		{"sort", `{}`, `sort: parameter "sort-by" must be`}, {"sort", `{"sort-by": "{a", "reverse": 1}`, `"sort-by" is wrong: a { in the format`},
+		{"sort", `{}`, `sort: parameter "sort-by" must be`},
+		{"sort", `{"sort-by": "{a", "reverse": 1}`, `"sort-by" is wrong: a { in the format`},
 		{"sort", `{"sort-by": "{a}", "reverse": 1}`, `"reverse" must be true or false`},
-		{"filter", `{}`, `"in" or parameter "out"`}, {"filter", `{"in": [1]}`, `"in/0" must be an object`},
+		{"filter", `{}`, `"in" or parameter "out"`},
+		{"filter", `{"in": [1]}`, `"in/0" must be an object`},
 		{"find_replace", `{"fields": [{"name": "a", "patterns": [{"find": "(?=x)", "replace": ""}]}]}`, `"fields/0/patterns/0/find" is wrong: the expression "(?=x)" uses look-ahead`},
 		{"find_replace", `{"fields": [{"name": "a", "patterns": [{"find": "x", "replace": "\\1"}]}]}`, `"fields/0/patterns/0/replace" is wrong`},
-		{"set_types", `{"types": {"a": 1}}`, `"types/a" must be an object, or null`}, {"set_types", `{"types": {"(": {}}}`, `cannot be read`},
+		{"set_types", `{"types": {"a": 1}}`, `"types/a" must be an object, or null`},
+		{"set_types", `{"types": {"(": {}}}`, `cannot be read`},
 		{"join", `{"source": {"name": "a", "key": "{a}"}, "target": {"name": "b", "key": 1}}`, `"target/key"`},
 		{"join", `{"source": {"name": "a", "key": "{a}"}, "target": {"name": "b", "key": "{a}"}, "fields": {"x": {"aggregate": "eval"}}}`, `"fields/x/aggregate" must be one of`},
 		{"join", `{"mode": "outer", "source": {"name": "a", "key": "{a}"}, "target": {"name": "b", "key": "{a}"}}`, `"mode" must be`},
 		{"add_computed_field", `{"fields": [{"operation": "exec", "target": "x"}]}`, `"fields/0/operation" must be one of`},
 		{"add_computed_field", `{"fields": [{"operation": "format", "target": "x", "with": "{a.__class__}"}]}`, `names fields only`},
 		{"concatenate", `{"fields": {"a": ["x"], "b": ["x"]}}`, `takes the field "x"`},
-		{"unpivot", `{"unpivot": [], "extraKeyFields": []}`, `"extraValueField" must be a field`}, {"dump_to_path", `{"format": "xml"}`, `"format" must be csv or json`},
-		{"dump_to_zip", `{}`, `"out-file" must be a text`}, {"add_resource", `{"url": "a"}`, `"name" must be a text`},
-		{"load_resource", `{"url": "a"}`, `"resource" must say which`}, {"load", `{"from": "a", "limit_rows": -1}`, `"limit_rows" must be a whole number`},
-		{"update_package", `{"resources": []}`, `"resources" cannot be set`}, {"flow", `{}`, `it runs code`}, {"assembler.load_preview", `{"limit": 0}`, `"limit" must be a number of rows`},
+		{"unpivot", `{"unpivot": [], "extraKeyFields": []}`, `"extraValueField" must be a field`},
+		{"dump_to_path", `{"format": "xml"}`, `"format" must be csv or json`},
+		{"dump_to_zip", `{}`, `"out-file" must be a text`},
+		{"add_resource", `{"url": "a"}`, `"name" must be a text`},
+		{"load_resource", `{"url": "a"}`, `"resource" must say which`},
+		{"load", `{"from": "a", "limit_rows": -1}`, `"limit_rows" must be a whole number`},
+		{"update_package", `{"resources": []}`, `"resources" cannot be set`},
+		{"flow", `{}`, `it runs code`},
+		{"assembler.load_preview", `{"limit": 0}`, `"limit" must be a number of rows`},
 	} {
 		_, err := standard.New(c[0], object(t, c[1]))
 		if !errs.Is(err, errs.Invalid) || !strings.Contains(errs.Detail(err), c[2]) {
@@ -415,9 +427,11 @@ func TestPaths(t *testing.T) {
 // Invalid; what it makes of a package is one, or an error of theirs.
 func FuzzParameters(f *testing.F) {
 	names := standard.Names()
-	for i, text := range []string{`{"sort-by": "{a}"}`, `{"fields": [{"operation": "sum", "source": ["a"], "target": "x"}]}`, `{"in": [{"a": 1}]}`,
+	for i, text := range []string{
+		`{"sort-by": "{a}"}`, `{"fields": [{"operation": "sum", "source": ["a"], "target": "x"}]}`, `{"in": [{"a": 1}]}`,
 		`{"source": {"name": "r", "key": ["a"]}, "target": {"name": "r"}, "fields": {"*": {"aggregate": "set"}}}`, `{"unpivot": [{"name": "(.)", "keys": {"k": "\\1"}}], "extraKeyFields": [{"name": "k"}], "extraValueField": {"name": "v"}}`,
-		`{"types": {"a": {"type": "date"}}}`, `{"resources": -1, "metadata": {"schema": 5}}`, `{"fields": {"x": ["a", "b"]}}`} {
+		`{"types": {"a": {"type": "date"}}}`, `{"resources": -1, "metadata": {"schema": 5}}`, `{"fields": {"x": ["a", "b"]}}`,
+	} {
 		for n := range names {
 			f.Add(uint8(n+i), text)
 		}

@@ -27,16 +27,6 @@ func eachTable(tables iter.Seq2[*Table, error], f func(*Table) (*Table, error)) 
 	}
 }
 
-// drain reads the rows to their end.
-func drain(rows iter.Seq2[*stream.Batch, error]) error {
-	for _, err := range rows {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // rowFunc writes what becomes of a row into out, any number of rows.
 type rowFunc func(b *stream.Batch, r int, out *stream.Batch) error
 

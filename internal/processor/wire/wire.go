@@ -17,6 +17,7 @@ import (
 	"io"
 	"iter"
 	"slices"
+	"strings"
 
 	"github.com/datahq/specstore/internal/datapackage"
 	"github.com/datahq/specstore/internal/errs"
@@ -161,7 +162,7 @@ func (d *decoder) tables(list []*standard.Table) iter.Seq2[*standard.Table, erro
 				return
 			}
 			for !rows.done { // what nobody read
-				if _, err := rows.next(nil); err != nil {
+				if err := rows.next(nil); err != nil {
 					yield(nil, err)
 					return
 				}
@@ -210,7 +211,7 @@ func (r *rowReader) all(yield func(*stream.Batch, error) bool) {
 	for !r.done {
 		b.Reset()
 		for !r.done && !b.Full() {
-			if _, err := r.next(b); err != nil {
+			if err := r.next(b); err != nil {
 				yield(nil, err)
 				return
 			}
@@ -222,25 +223,25 @@ func (r *rowReader) all(yield func(*stream.Batch, error) bool) {
 }
 
 // next reads a line; the row of it is appended to b, unless that is nil.
-func (r *rowReader) next(b *stream.Batch) (bool, error) {
+func (r *rowReader) next(b *stream.Batch) error {
 	line, err := r.line()
 	if err != nil {
 		r.done = true
-		return false, r.broken(err)
+		return r.broken(err)
 	}
 	if len(line) == 0 {
 		r.done = true
-		return false, nil
+		return nil
 	}
 	r.row++
 	if b == nil {
-		return true, nil
+		return nil
 	}
 	if err := r.parse(line, b); err != nil {
 		r.done = true
-		return false, invalid(r.n, "%s", errs.Detail(err))
+		return invalid(r.n, "%s", errs.Detail(err))
 	}
-	return true, nil
+	return nil
 }
 
 func (r *rowReader) parse(line []byte, b *stream.Batch) error {
@@ -377,7 +378,7 @@ func newRowWriter(names []string) *rowWriter {
 		e.keys = append(e.keys, append(python.AppendString(nil, name, true), ": "...))
 		e.order = append(e.order, i)
 	}
-	slices.SortFunc(e.order, func(a, b int) int { return bytes.Compare([]byte(names[a]), []byte(names[b])) })
+	slices.SortFunc(e.order, func(a, b int) int { return strings.Compare(names[a], names[b]) })
 	return e
 }
 
