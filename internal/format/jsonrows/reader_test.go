@@ -269,15 +269,13 @@ func FuzzRead(f *testing.F) {
 		for i, row := range rows {
 			rest := strings.TrimPrefix(row, fmt.Sprint(i+2))
 			for _, label := range labels {
-				v, ok := want[i][label]
-				switch v := v.(type) {
-				case string:
-					ok = strings.HasPrefix(rest, "|t:"+v)
-					rest = strings.TrimPrefix(rest, "|t:"+v)
-				default:
+				v, text := want[i][label].(string)
+				if !text {
 					return // white space and digits are other tests' matter
 				}
-				if !ok && strings.TrimSpace(label) == label && want[i][label] != nil {
+				ok := strings.HasPrefix(rest, "|t:"+v)
+				rest = strings.TrimPrefix(rest, "|t:"+v)
+				if !ok && strings.TrimSpace(label) == label {
 					t.Fatalf("%q: row %q has not %q", body, row, v)
 				}
 			}

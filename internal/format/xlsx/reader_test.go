@@ -272,7 +272,7 @@ func TestSharedTextsOnDisk(t *testing.T) {
 		}
 		for i, r := range got {
 			for c, k := range []int{i, (i * 7919) % n} {
-				if want := fmt.Sprintf("text no. %d%s", k, strings.Repeat("ü", k%97)); r.cells[c] != want {
+				if want := "text " + fmt.Sprintf("text %d%s", k, strings.Repeat("ü", k%97)); r.cells[c] != want {
 					t.Fatalf("budget %d, row %d: %q, want %q", budget, i, r.cells[c], want)
 				}
 			}
