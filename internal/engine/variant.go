@@ -97,7 +97,7 @@ func (r *run) process(ctx context.Context, t *table, v *variant, batches <-chan 
 	resource["dpp:streaming"] = true
 	kinds := make([]stream.Kind, len(t.schema.Fields))
 	for i, f := range t.schema.Fields {
-		kinds[i] = cellKind(f.Type)
+		kinds[i] = f.Kind()
 	}
 	in := &standard.Package{
 		Descriptor: map[string]any{"name": t.name(), "resources": []any{resource}},
@@ -203,27 +203,6 @@ func withoutLostKeys(schema map[string]any) map[string]any {
 		}
 	}
 	return out
-}
-
-// cellKind is what a cell in the default form of a type is to the steps.
-func cellKind(fieldType string) stream.Kind {
-	switch fieldType {
-	case "integer", "year":
-		return stream.Integer
-	case "number":
-		return stream.Number
-	case "boolean":
-		return stream.Boolean
-	case "date":
-		return stream.Date
-	case "time":
-		return stream.Time
-	case "datetime":
-		return stream.Datetime
-	case "object", "array", "geojson":
-		return stream.JSON
-	}
-	return stream.Text
 }
 
 // typed gives the rows of batches with the kinds of their columns.

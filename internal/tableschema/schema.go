@@ -17,6 +17,7 @@ import (
 	"strconv"
 
 	"github.com/datahq/specstore/internal/errs"
+	"github.com/datahq/specstore/internal/stream"
 )
 
 // Limits of a schema, so that a hostile one cannot cost much.
@@ -44,6 +45,31 @@ type Field struct {
 	Title  string
 
 	raw map[string]any
+}
+
+// Kind is what a value of the field is in a format with types.
+func (f Field) Kind() stream.Kind { return KindOf(f.Type) }
+
+// KindOf is what a value of a field type is in a format with types; text where such
+// formats have nothing of their own for it.
+func KindOf(fieldType string) stream.Kind {
+	switch fieldType {
+	case "integer", "year":
+		return stream.Integer
+	case "number":
+		return stream.Number
+	case "boolean":
+		return stream.Boolean
+	case "date":
+		return stream.Date
+	case "time":
+		return stream.Time
+	case "datetime":
+		return stream.Datetime
+	case "object", "array", "geojson":
+		return stream.JSON
+	}
+	return stream.Text
 }
 
 // ForeignKey says that the values of some fields are found in another table.

@@ -50,8 +50,12 @@ type measure struct {
 func (m *measure) see(cell []byte) {
 	m.any = true
 	switch m.fieldType {
-	case "integer", "year":
-		if _, err := strconv.ParseInt(string(cell), 10, 64); err == nil && m.fieldType == "integer" {
+	case "year": // of four digits, which a number has from 1000
+		if len(cell) != 4 || !allDigits(cell) || cell[0] == '0' {
+			m.odd++
+		}
+	case "integer":
+		if _, err := strconv.ParseInt(string(cell), 10, 64); err == nil {
 			m.whole = max(m.whole, min(len(cell), 19))
 			return
 		}
@@ -129,7 +133,10 @@ type plan struct {
 func (m *measure) plan(name string) plan {
 	note := func(text string) string { return fmt.Sprintf("field %q: %s", name, text) }
 	text := func(why string) plan { return plan{note: note(why + ", so that they are kept as text")} }
-	if m.odd > 0 && (m.fieldType != "integer" && m.fieldType != "number" && m.fieldType != "year") {
+	if m.odd > 0 && m.fieldType == "year" {
+		return text("years before 1000 are no numbers of four digits")
+	}
+	if m.odd > 0 && m.fieldType != "integer" && m.fieldType != "number" {
 		return text(fmt.Sprintf("%d values are beyond the format's %s type", m.odd, m.fieldType))
 	}
 	switch m.fieldType {
@@ -155,10 +162,7 @@ func (m *measure) plan(name string) plan {
 		}
 		return p
 	case "year":
-		if m.odd == 0 && !m.special && m.whole <= 9 && m.scale == 0 {
-			return plan{form: formInt32}
-		}
-		return text("values are no years")
+		return plan{form: formInt32}
 	case "integer":
 		switch {
 		case m.odd > 0 || m.special || m.scale > 0 || m.whole > maxDigits:

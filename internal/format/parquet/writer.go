@@ -36,6 +36,9 @@ const (
 	wideColumns     = 128
 )
 
+// maxWritten bounds the columns of a file that is written: each holds buffers of its own.
+const maxWritten = 2000
+
 // Write writes a table as one Parquet file. rows is called twice: the first time to
 // see which values columns hold, for the types that keep each of them exactly. The
 // cells are in the default form of their type. The notes say what is kept otherwise
@@ -47,6 +50,9 @@ const (
 func Write(ctx context.Context, w io.Writer, schema *tableschema.Schema, rows func() iter.Seq2[*stream.Batch, error]) (notes []string, err error) {
 	if len(schema.Fields) == 0 {
 		return nil, errs.New(errs.Invalid, "parquet.Write", "a Parquet file needs a column")
+	}
+	if len(schema.Fields) > maxWritten {
+		return nil, errs.New(errs.Invalid, "parquet.Write", "a Parquet file is written with at most %d columns, and this table has %d", maxWritten, len(schema.Fields))
 	}
 	measures := make([]measure, len(schema.Fields))
 	for i, f := range schema.Fields {

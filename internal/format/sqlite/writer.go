@@ -44,7 +44,7 @@ func Write(ctx context.Context, path, table string, schema *tableschema.Schema, 
 	}
 	w := &writer{columns: make([]target, len(schema.Fields))}
 	for i, f := range schema.Fields {
-		w.columns[i] = target{kind: kindOf(f.Type)}
+		w.columns[i] = target{fieldType: f.Type, kind: kindOf(f.Type)}
 	}
 	w.name(schema)
 	if err := w.measure(ctx, rows()); err != nil {
@@ -52,7 +52,7 @@ func Write(ctx context.Context, path, table string, schema *tableschema.Schema, 
 	}
 	for i, f := range schema.Fields {
 		if c := &w.columns[i]; c.texts > 0 {
-			w.notes = append(w.notes, fmt.Sprintf("field %q: %d values that SQLite's numbers cannot hold exactly are kept as text", f.Name, c.texts))
+			w.notes = append(w.notes, fmt.Sprintf("field %q: %d values that SQLite's numbers do not hold as they are stay as text", f.Name, c.texts))
 		}
 	}
 	if path, err = filepath.Abs(path); err != nil {
@@ -85,12 +85,15 @@ const (
 	asInteger
 	asNumber
 	asBoolean
+	asYear
 )
 
 func kindOf(fieldType string) storage {
 	switch fieldType {
-	case "integer", "year":
+	case "integer":
 		return asInteger
+	case "year":
+		return asYear
 	case "number":
 		return asNumber
 	case "boolean":
@@ -101,9 +104,10 @@ func kindOf(fieldType string) storage {
 
 // target is a column that is written.
 type target struct {
-	name  string
-	kind  storage
-	texts int64 // numbers that must be text
+	name      string
+	fieldType string
+	kind      storage
+	texts     int64 // numbers that must be text
 }
 
 type writer struct {
@@ -152,7 +156,7 @@ func (w *writer) measure(ctx context.Context, rows iter.Seq2[*stream.Batch, erro
 		}
 		for c := range w.columns {
 			kind := w.columns[c].kind
-			if kind != asInteger && kind != asNumber {
+			if kind == asText || kind == asBoolean {
 				continue
 			}
 			for r := range b.Rows() {
@@ -173,7 +177,7 @@ func (w *writer) measure(ctx context.Context, rows iter.Seq2[*stream.Batch, erro
 // it is given.
 func (c *target) declared(onlyKey bool) string {
 	switch c.kind {
-	case asInteger:
+	case asInteger, asYear:
 		switch {
 		case c.texts > 0:
 			return ""
@@ -186,6 +190,10 @@ func (c *target) declared(onlyKey bool) string {
 	case asBoolean:
 		return " BOOLEAN"
 	default: // of the others there is nothing to say
+	}
+	switch c.fieldType {
+	case "date", "time", "datetime": // none looks like a number, so that it stays text
+		return " " + strings.ToUpper(c.fieldType)
 	}
 	return " TEXT"
 }
@@ -292,6 +300,11 @@ func (w *writer) rest(ctx context.Context, tx *sql.Tx, table string, args []any)
 // bind gives the value that is stored for a cell.
 func bind(kind storage, cell []byte) any {
 	switch kind {
+	case asYear: // of four digits, which a number has from 1000
+		if len(cell) > 0 && cell[0] == '0' {
+			return string(cell)
+		}
+		fallthrough
 	case asInteger:
 		if n, err := strconv.ParseInt(string(cell), 10, 64); err == nil {
 			return n

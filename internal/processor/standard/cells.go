@@ -188,7 +188,7 @@ func (c *caster) append(out *stream.Batch, k stream.Kind, text []byte) error {
 		return c.text(out, text)
 	default: // of the others there is nothing to say
 	}
-	if k == c.native() || c.kind == "any" || k == stream.JSON && slices.Contains([]string{"list", "geopoint", "duration", "yearmonth", "set"}, c.kind) {
+	if k == tableschema.KindOf(c.kind) || c.kind == "any" || k == stream.JSON && slices.Contains([]string{"list", "geopoint", "duration", "yearmonth", "set"}, c.kind) {
 		out.AppendKind(k, text)
 		return nil
 	}
@@ -224,7 +224,7 @@ func (c *caster) text(out *stream.Batch, text []byte) error {
 		out.AppendNull()
 		return nil
 	}
-	switch k := c.native(); k {
+	switch k := tableschema.KindOf(c.kind); k {
 	case stream.Integer:
 		out.AppendKind(k, plainInteger(value))
 	case stream.Number:
@@ -249,27 +249,6 @@ func (c *caster) text(out *stream.Batch, text []byte) error {
 		out.AppendKind(k, value)
 	}
 	return nil
-}
-
-// native is the kind that values of the field are.
-func (c *caster) native() stream.Kind {
-	switch c.kind {
-	case "integer", "year":
-		return stream.Integer
-	case "number":
-		return stream.Number
-	case "boolean":
-		return stream.Boolean
-	case "date":
-		return stream.Date
-	case "time":
-		return stream.Time
-	case "datetime":
-		return stream.Datetime
-	case "object", "array", "geojson":
-		return stream.JSON
-	}
-	return stream.Text
 }
 
 // plainInteger drops a plus and leading zeros.
