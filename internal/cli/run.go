@@ -121,9 +121,11 @@ func runFlow(ctx context.Context, env *Env, path, out string, asJSON, quiet bool
 		Sources:   &localSources{base: base, fetch: fetcher},
 		Sink:      dir,
 		Temp:      temp,
-		Report: func(_ context.Context, e engine.Event) error {
-			if !quiet && !asJSON {
-				fmt.Fprintln(env.Stderr, newsLine(e))
+		Report: func(_ context.Context, news []engine.Event) error {
+			for _, e := range news {
+				if !quiet && !asJSON {
+					fmt.Fprintln(env.Stderr, newsLine(e))
+				}
 			}
 			return nil
 		},

@@ -76,10 +76,12 @@ func TestGoingOnWithForeignKeys(t *testing.T) {
 	src.text["b.csv"] = "n\n1\n2\n"
 	done := map[string]*engine.Result{}
 	stop := errors.New("killed")
-	_, _, err = observed(t, t.Context(), engine.Flow{Pipelines: list, Sources: src, Sink: sink, Report: func(_ context.Context, e engine.Event) error {
-		if e.Kind == engine.Finish && e.Pipeline == "me/d/1/b_csv" {
-			done[e.Pipeline] = e.Result
-			return stop
+	_, _, err = observed(t, t.Context(), engine.Flow{Pipelines: list, Sources: src, Sink: sink, Report: func(_ context.Context, news []engine.Event) error {
+		for _, e := range news {
+			if e.Kind == engine.Finish && e.Pipeline == "me/d/1/b_csv" {
+				done[e.Pipeline] = e.Result
+				return stop
+			}
 		}
 		return nil
 	}})
@@ -134,9 +136,11 @@ func TestStopWhilePacking(t *testing.T) {
 	sink := &folder{dir: t.TempDir()}
 	_, ended, err := observed(t, ctx, engine.Flow{
 		Pipelines: pipelines(t, twoTables), Sources: good(), Sink: sink,
-		Report: func(_ context.Context, e engine.Event) error {
-			if e.Kind == engine.Start && e.Pipeline == "me/d/1/d_zip" {
-				cancel(cause)
+		Report: func(_ context.Context, news []engine.Event) error {
+			for _, e := range news {
+				if e.Kind == engine.Start && e.Pipeline == "me/d/1/d_zip" {
+					cancel(cause)
+				}
 			}
 			return nil
 		},

@@ -10,6 +10,10 @@
 // the same sources give the same bytes. What it reads comes from [Sources], what
 // it publishes goes to a [Sink], and news go to [Flow.Report] from one goroutine,
 // in order.
+//
+// A flow is a graph, and what waits for nothing runs at the same time: some sources
+// are read, some pipelines are made. What an earlier flow of the same dataset made of
+// the same inputs is not made again ([Flow.Earlier]).
 package engine
 
 import (
@@ -19,19 +23,17 @@ import (
 	"io"
 	"log/slog"
 	"runtime/debug"
-	"slices"
 	"strings"
 
 	"github.com/datahq/specstore/internal/errs"
 	"github.com/datahq/specstore/internal/plan"
-	"github.com/datahq/specstore/internal/processor"
 )
 
 // Version is the engine's. Outputs are byte-identical for one version, so it
 // changes whenever a change here alters a byte of what is published.
 const Version = "1"
 
-// Sources opens what a flow reads.
+// Sources opens what a flow reads, for several goroutines.
 type Sources interface {
 	// Open gives the bytes behind a URL of the plan. Its failure says what is
 	// wrong with the source in words that the owner may read.
@@ -43,10 +45,13 @@ type SourceInfo struct {
 	Size   int64  // in bytes, -1 where it is not known
 	Name   string // as a report may show it: no secrets, no query
 	Scheme string // "file", "https"
+	// SHA256 is that of the bytes, hexadecimal, where it is known before they are
+	// read; else empty.
+	SHA256 string
 }
 
-// Sink keeps what a flow publishes. Nothing that it is given is visible to
-// readers before the flow's end; that is the caller's to see to.
+// Sink keeps what a flow publishes, for several goroutines. Nothing that it is given
+// is visible to readers before the flow's end; that is the caller's to see to.
 type Sink interface {
 	// Put takes over a finished file, which lies at f.Local, and gives the key
 	// that Open finds it by and the text that descriptors name it by.
@@ -56,6 +61,9 @@ type Sink interface {
 	PutDescriptor(ctx context.Context, artifact string, body []byte) (url string, err error)
 	// Open reads a file that was put by this attempt or an earlier one.
 	Open(ctx context.Context, key string) (io.ReadCloser, error)
+	// Find gives the text that descriptors name a file by which was put earlier; it
+	// reports whether the file is there still, with its size.
+	Find(ctx context.Context, key string, size int64) (ref string, ok bool)
 }
 
 // File is an output on its way to a [Sink].
@@ -87,12 +95,29 @@ type Event struct {
 	Result   *Result // of one that succeeded
 }
 
+// Reused is the ID of the flow that made what a pipeline publishes, where that is
+// another one: then the pipeline ends without a start.
+func (e Event) Reused() string {
+	if e.Result == nil {
+		return ""
+	}
+	return e.Result.Reused
+}
+
 // Result is what a pipeline has published. It holds all that another attempt
 // needs to go on from here.
 type Result struct {
 	Descriptor map[string]any `json:"descriptor"`
 	Outputs    []Output       `json:"outputs"`
 	Stats      Stats          `json:"stats"`
+	// Inputs is a hash of all that the outputs were made from; empty where they are
+	// made in every flow.
+	Inputs string `json:"inputs,omitempty"`
+	// Parts are the hashes of what parts of an output were made from: of a report by
+	// table, of an archive by path.
+	Parts map[string]string `json:"parts,omitempty"`
+	// Reused is the ID of the flow that made the outputs, where that is another one.
+	Reused string `json:"reused,omitempty"`
 }
 
 // Output is a published file.
@@ -120,16 +145,27 @@ type Flow struct {
 	Pipelines []plan.Pipeline
 	Sources   Sources
 	Sink      Sink
-	// Report is given the news. Where it fails the flow stops with its error.
-	Report func(ctx context.Context, e Event) error
+	// Report is given the news, those together that came together, in order. Where it
+	// fails the flow stops with its error.
+	Report func(ctx context.Context, news []Event) error
 	// Temp is an existing folder for files in the making; the caller removes it.
 	Temp string
 	// Done holds what pipelines published in an earlier attempt. They are not
 	// run again and no news of them is given.
 	Done map[string]*Result
+	// Earlier holds what earlier flows of the dataset published, by the last part of
+	// the pipeline's ID, the newest first. What was made of the same inputs is
+	// published again as it is.
+	Earlier map[string][]Earlier
 	// Progress counts what is read while the flow runs; nil counts nothing.
 	Progress *Progress
 	Log      *slog.Logger // nil discards
+}
+
+// Earlier is what a pipeline published in an earlier flow.
+type Earlier struct {
+	FlowID string
+	Result *Result
 }
 
 // Outcome is how a flow ended.
@@ -146,31 +182,19 @@ type PipelineOutcome struct {
 	Result  *Result
 }
 
-// node is a pipeline while the flow runs.
-type node struct {
-	id, artifact string
-	title        string
-	deps         []*node
-	pkg          *processor.Package
-	broken       error // why the pipeline cannot be run at all
-
-	started, ended, success bool
-	errors                  []string
-	log                     []string
-	result                  *Result
-}
-
-func (n *node) logf(format string, args ...any) {
-	n.log = append(n.log, fmt.Sprintf(format, args...))
-}
-
 type run struct {
 	Flow
 	nodes      []*node
 	byID       map[string]*node
 	sources    []*source
 	byURL      map[string]*source
+	named      map[string]*table // the first of each name
 	references references
+	unread     int // sources that are to be read still
+
+	reading, making lane
+	news            []Event
+	fault           error // of the machine, which stops the flow
 }
 
 // Execute runs a flow to its end. The outcome says how each pipeline ended; the
@@ -186,9 +210,10 @@ func Execute(ctx context.Context, flow Flow) (*Outcome, error) {
 	if len(flow.Pipelines) == 0 {
 		return nil, errs.New(errs.Invalid, "engine.Execute", "the flow has no pipelines")
 	}
-	r := &run{Flow: flow, byID: map[string]*node{}, byURL: map[string]*source{}}
+	r := &run{Flow: flow, byID: map[string]*node{}, byURL: map[string]*source{}, named: map[string]*table{}}
+	r.reading.limit, r.making.limit = sourcesAtOnce, pipelinesAtOnce()
 	defer r.close()
-	if err := r.compile(ctx); err != nil {
+	if err := r.compile(); err != nil {
 		return nil, err
 	}
 	if err := r.execute(ctx); err != nil {
@@ -203,164 +228,6 @@ func Execute(ctx context.Context, flow Flow) (*Outcome, error) {
 		out.Pipelines = append(out.Pipelines, PipelineOutcome{n.id, n.success, n.errors, n.result})
 	}
 	return out, nil
-}
-
-// compile makes the nodes. A pipeline with a step that the engine does not have
-// fails; the others run.
-func (r *run) compile(ctx context.Context) error {
-	flowID := r.Pipelines[len(r.Pipelines)-1].ID
-	for _, p := range r.Pipelines {
-		n := &node{id: p.ID, title: p.Details.Title, artifact: strings.TrimPrefix(strings.TrimPrefix(p.ID, flowID), "/")}
-		for _, d := range p.Details.Dependencies {
-			dep, ok := r.byID[strings.TrimPrefix(d.Pipeline, "./")]
-			if !ok {
-				return errs.New(errs.Invalid, "engine.compile", "pipeline %s depends on %s, which is not before it", p.ID, d.Pipeline)
-			}
-			n.deps = append(n.deps, dep)
-		}
-		r.nodes = append(r.nodes, n)
-		r.byID[n.id] = n
-		pkg, err := processor.Compile(p.Details.Pipeline)
-		n.pkg = pkg
-		if err == nil && pkg.Dump == nil {
-			err = errs.New(errs.Invalid, "engine.compile", "the pipeline keeps nothing: it has no dump step")
-		}
-		if result, ok := r.Done[n.id]; ok && err == nil {
-			n.started, n.ended, n.success, n.result = true, true, true, result
-			continue
-		}
-		n.broken = err
-	}
-	// Only now are all nodes there that fail with one that cannot run.
-	for _, n := range r.nodes {
-		if n.broken == nil {
-			continue
-		}
-		if err := r.fail(ctx, n, n.broken); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (r *run) execute(ctx context.Context) error {
-	if err := r.collect(); err != nil {
-		return err
-	}
-	r.link()
-	for _, n := range r.nodes {
-		if n.pkg != nil && n.pkg.Report != nil {
-			if err := r.start(ctx, n); err != nil {
-				return err
-			}
-		}
-	}
-	for _, s := range r.sources {
-		if err := r.readSource(ctx, s); err != nil {
-			return err
-		}
-	}
-	if err := r.finishReferences(ctx); err != nil {
-		return err
-	}
-	for _, n := range r.nodes {
-		if n.ended {
-			continue
-		}
-		if err := r.start(ctx, n); err != nil {
-			return err
-		}
-		result, err := protect(func() (*Result, error) { return r.assemble(ctx, n) })
-		if err := r.end(ctx, n, result, err); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// assemble makes what is put together from other pipelines' files.
-func (r *run) assemble(ctx context.Context, n *node) (*Result, error) {
-	switch {
-	case n.pkg.Report != nil:
-		return r.report(ctx, n)
-	case n.pkg.Zip != nil:
-		return r.zip(ctx, n)
-	case n.pkg.Database != nil:
-		return r.database(ctx, n)
-	case n.pkg.Joined != nil:
-		return r.join(ctx, n)
-	}
-	return nil, errs.New(errs.Invalid, "engine.assemble", "the engine cannot run these steps together")
-}
-
-// start gives news of a start once, and only where all dependencies have succeeded.
-func (r *run) start(ctx context.Context, n *node) error {
-	if n.started || n.ended || slices.ContainsFunc(n.deps, func(d *node) bool { return !d.success }) {
-		return nil
-	}
-	n.started = true
-	r.Log.DebugContext(ctx, "pipeline started", "pipeline", n.id)
-	return r.send(ctx, Event{Pipeline: n.id, Kind: Start})
-}
-
-// end gives news of how a pipeline ended. A context that is over ends nothing:
-// the pipeline stays open for another attempt.
-func (r *run) end(ctx context.Context, n *node, result *Result, err error) error {
-	if err != nil {
-		return r.fail(ctx, n, err)
-	}
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	n.ended, n.success, n.result = true, true, result
-	r.Log.DebugContext(ctx, "pipeline ended", "pipeline", n.id, "success", true)
-	return r.send(ctx, Event{Pipeline: n.id, Kind: Finish, Success: true, Log: n.log, Result: result})
-}
-
-// fail ends a pipeline and all that depend on it.
-func (r *run) fail(ctx context.Context, n *node, err error) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	if n.ended {
-		return nil
-	}
-	if err := r.start(ctx, n); err != nil {
-		return err
-	}
-	n.ended, n.errors = true, errorLines(err)
-	r.Log.DebugContext(ctx, "pipeline ended", "pipeline", n.id, "success", false, "error", err)
-	if err := r.send(ctx, Event{Pipeline: n.id, Kind: Finish, Errors: n.errors, Log: n.log}); err != nil {
-		return err
-	}
-	return r.cascade(ctx, n)
-}
-
-func (r *run) cascade(ctx context.Context, failed *node) error {
-	for _, n := range r.nodes {
-		if n.ended || !slices.Contains(n.deps, failed) {
-			continue
-		}
-		n.ended = true
-		n.errors = []string{fmt.Sprintf("Dependency unsuccessful. Cannot run until dependency %q is successfully executed", failed.id)}
-		if err := r.send(ctx, Event{Pipeline: n.id, Kind: Finish, Cascaded: true, Errors: n.errors}); err != nil {
-			return err
-		}
-		if err := r.cascade(ctx, n); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (r *run) send(ctx context.Context, e Event) error {
-	if r.Report == nil {
-		return nil
-	}
-	if err := r.Report(ctx, e); err != nil {
-		return fmt.Errorf("engine: news of %s: %w", e.Pipeline, err)
-	}
-	return nil
 }
 
 func (r *run) close() {

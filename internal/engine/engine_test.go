@@ -24,12 +24,29 @@ import (
 
 const url = "https://example.org/d/"
 
-// files are sources in memory that count how often each is read.
+// files are sources in memory that count how often each is opened, and how many bytes
+// are read of it.
 type files struct {
-	text map[string]string
-	mu   sync.Mutex
-	read map[string]int
+	text   map[string]string
+	hashed bool // their hashes are known
+	mu     sync.Mutex
+	read   map[string]int
+	bytes  map[string]int
 }
+
+// countedFile is a source that counts what is read of it.
+type countedFile struct {
+	io.Reader
+	read func(n int)
+}
+
+func (c countedFile) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.read(n)
+	return n, err
+}
+
+func (countedFile) Close() error { return nil }
 
 func (f *files) Open(_ context.Context, u string) (io.ReadCloser, engine.SourceInfo, error) {
 	f.mu.Lock()
@@ -42,17 +59,32 @@ func (f *files) Open(_ context.Context, u string) (io.ReadCloser, engine.SourceI
 	if !ok {
 		return nil, engine.SourceInfo{}, errs.New(errs.Invalid, "test", "the source answered 404 Not Found")
 	}
-	return io.NopCloser(strings.NewReader(text)), engine.SourceInfo{Size: int64(len(text)), Name: u, Scheme: "https"}, nil
+	info := engine.SourceInfo{Size: int64(len(text)), Name: u, Scheme: "https"}
+	if f.hashed {
+		sum := sha256.Sum256([]byte(text))
+		info.SHA256 = hex.EncodeToString(sum[:])
+	}
+	return countedFile{strings.NewReader(text), func(n int) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.bytes == nil {
+			f.bytes = map[string]int{}
+		}
+		f.bytes[u] += n
+	}}, info, nil
 }
 
 // folder is a sink that keeps files in a folder.
 type folder struct {
 	dir  string
 	fail string // part of a path that cannot be kept
+	mu   sync.Mutex
 	puts map[string]string
 }
 
 func (f *folder) Put(_ context.Context, file engine.File) (key, ref string, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if f.fail != "" && strings.Contains(file.Path, f.fail) {
 		return "", "", errs.New(errs.Unavailable, "test", "the disk is full")
 	}
@@ -73,6 +105,11 @@ func (f *folder) Put(_ context.Context, file engine.File) (key, ref string, err 
 
 func (f *folder) PutDescriptor(_ context.Context, artifact string, body []byte) (string, error) {
 	return "descriptor of " + artifact, nil
+}
+
+func (f *folder) Find(_ context.Context, key string, size int64) (string, bool) {
+	info, err := os.Stat(filepath.Join(f.dir, key))
+	return strings.Replace(key, "_", "/", 1), err == nil && info.Size() == size
 }
 
 func (f *folder) Open(_ context.Context, key string) (io.ReadCloser, error) {
@@ -123,26 +160,32 @@ func observed(t *testing.T, ctx context.Context, f engine.Flow) (*engine.Outcome
 	for id := range f.Done {
 		ended[id] = true
 	}
-	report := f.Report
-	f.Report = func(ctx context.Context, e engine.Event) error {
+	look := func(e engine.Event) {
 		if _, twice := ended[e.Pipeline]; twice {
 			t.Errorf("news of %s after its end: %+v", e.Pipeline, e)
 		}
-		if e.Kind == engine.Start {
+		if e.Kind == engine.Start || e.Reused() != "" {
 			started[e.Pipeline] = true
 			for _, d := range deps[e.Pipeline] {
 				if !ended[d] {
 					t.Errorf("%s starts before %s has succeeded", e.Pipeline, d)
 				}
 			}
-		} else {
+		}
+		if e.Kind == engine.Finish {
 			ended[e.Pipeline] = e.Success
 			if e.Cascaded == started[e.Pipeline] {
 				t.Errorf("%s: cascaded %v, started %v", e.Pipeline, e.Cascaded, started[e.Pipeline])
 			}
 		}
+	}
+	report := f.Report
+	f.Report = func(ctx context.Context, news []engine.Event) error {
+		for _, e := range news {
+			look(e)
+		}
 		if report != nil {
-			return report(ctx, e)
+			return report(ctx, news)
 		}
 		return nil
 	}
@@ -229,12 +272,14 @@ func TestGoingOn(t *testing.T) {
 	stop := errors.New("killed")
 	_, _, err := observed(t, t.Context(), engine.Flow{
 		Pipelines: list, Sources: good(), Sink: sink,
-		Report: func(_ context.Context, e engine.Event) error {
-			if e.Pipeline == "me/d/1/b_csv" {
-				return stop
-			}
-			if e.Kind == engine.Finish {
-				results[e.Pipeline] = e.Result
+		Report: func(_ context.Context, news []engine.Event) error {
+			for _, e := range news {
+				if e.Pipeline == "me/d/1/d_zip" {
+					return stop
+				}
+				if e.Kind == engine.Finish {
+					results[e.Pipeline] = e.Result
+				}
 			}
 			return nil
 		},
@@ -242,16 +287,17 @@ func TestGoingOn(t *testing.T) {
 	if !errors.Is(err, stop) || len(results) == 0 {
 		t.Fatalf("%v with %d results", err, len(results))
 	}
-	made := maps.Clone(sink.puts)
 	sink.puts = nil
 	src := good()
 	out, _, err := observed(t, t.Context(), engine.Flow{Pipelines: list, Sources: src, Sink: sink, Done: results})
 	if err != nil || !out.Success {
 		t.Fatalf("%+v, %v", out, err)
 	}
-	for path := range made {
-		if _, twice := sink.puts[path]; twice {
-			t.Errorf("%s was made again", path)
+	for _, r := range results {
+		for _, o := range r.Outputs {
+			if _, twice := sink.puts[o.Path]; twice {
+				t.Errorf("%s was made again", o.Path)
+			}
 		}
 	}
 }
@@ -265,8 +311,8 @@ func TestStop(t *testing.T) {
 	src.text["a.csv"] = "n\n" + strings.Repeat("1\n", 500_000)
 	_, ended, err := observed(t, ctx, engine.Flow{
 		Pipelines: pipelines(t, twoTables), Sources: src, Sink: &folder{dir: t.TempDir()},
-		Report: func(_ context.Context, e engine.Event) error {
-			if e.Pipeline == "me/d/1/a_csv" {
+		Report: func(_ context.Context, news []engine.Event) error {
+			if slices.ContainsFunc(news, func(e engine.Event) bool { return e.Pipeline == "me/d/1/a_csv" }) {
 				cancel(cause)
 			}
 			return nil

@@ -29,6 +29,7 @@ type output struct {
 	of       *output // what it is made of in another pipeline: a preview's table
 	limit    int     // rows; 0 is all
 	database bool    // it is a table of a database
+	open     bool    // it is to be made
 
 	spool *spool
 	rows  int64
@@ -45,7 +46,7 @@ func (t *table) add(o *output, pkg *processor.Package) error {
 	} else if o.variant, err = t.variantOf(pkg.Steps); err != nil {
 		return err
 	}
-	t.outputs = append(t.outputs, o)
+	t.outputs, t.waiting = append(t.outputs, o), append(t.waiting, o.node)
 	o.variant.outputs = append(o.variant.outputs, o)
 	return nil
 }
@@ -57,6 +58,8 @@ func (o *output) whole() bool { return o.database || o.format() == "parquet" }
 func (o *output) failure() error {
 	v := o.variant
 	switch {
+	case o.table.problems.fatal():
+		return o.table.problems.lines(o.table.name())
 	case v.err != nil:
 		return v.err
 	case v.problems.fatal():
@@ -179,8 +182,8 @@ func (r *run) database(ctx context.Context, n *node) (*Result, error) {
 			if o.node != n {
 				continue
 			}
-			if o.variant.kept == nil {
-				return nil, errs.New(errs.Invalid, "engine.database", "the table %q was not read", t.name())
+			if err := o.failure(); err != nil {
+				return nil, err
 			}
 			// As with views, what is made of a CSV has the name of its table.
 			name := strings.TrimSuffix(o.resource.Made, "_csv")

@@ -27,6 +27,9 @@ func hashOf(hexadecimal string) string { return "sha256:" + hexadecimal }
 
 // publishTable publishes one form of a table.
 func (r *run) publishTable(ctx context.Context, o *output) (*Result, error) {
+	if err := o.failure(); err != nil {
+		return nil, err
+	}
 	if o.whole() {
 		if err := o.writeWhole(ctx); err != nil {
 			return nil, err
@@ -50,11 +53,15 @@ func (r *run) publishTable(ctx context.Context, o *output) (*Result, error) {
 		cleanDescriptor(d)
 	}
 	o.node.logf("read %d rows of %s", o.table.rows.Load(), o.table.source.info.Name)
+	defer func() { o.spool.close(); o.spool = nil }()
 	return r.publish(ctx, o.node, []made{{d, o.spool, &o.rows}})
 }
 
 // publishCopy publishes a source as it is.
 func (r *run) publishCopy(ctx context.Context, c *copyOf, s *source) (*Result, error) {
+	if s.err != nil {
+		return nil, s.err
+	}
 	d := maps.Clone(c.resource.Descriptor)
 	// Counters that came with the spec are its owner's claims, not ours.
 	delete(d, "rowcount")

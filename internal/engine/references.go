@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/datahq/specstore/internal/spill"
 	"github.com/datahq/specstore/internal/tableschema"
@@ -22,6 +23,7 @@ type reference struct {
 	// text says that the fields are of different types, so that their texts are
 	// compared.
 	text bool
+	mu   sync.Mutex // tables are read at the same time
 	set  *spill.References
 	// broken says why the key cannot be looked at; then there is no set.
 	broken string
@@ -96,20 +98,26 @@ func (c *checker) noteReferences(number int64, key func(fields []int, text bool)
 		}
 		if ref.target == c.name {
 			if k, null := key(ref.wanted, ref.text); !null {
-				if err := ref.set.AddTarget(k); err != nil {
+				if err := ref.locked(func() error { return ref.set.AddTarget(k) }); err != nil {
 					return err
 				}
 			}
 		}
 		if ref.source == c.name {
 			if k, null := key(ref.fields, ref.text); !null {
-				if err := ref.set.AddSource(k, number); err != nil {
+				if err := ref.locked(func() error { return ref.set.AddSource(k, number) }); err != nil {
 					return err
 				}
 			}
 		}
 	}
 	return nil
+}
+
+func (r *reference) locked(f func() error) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return f()
 }
 
 // check adds the broken foreign keys of a table to its problems, when all tables

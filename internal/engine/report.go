@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 
 	"github.com/datahq/specstore/internal/format/tables"
 )
@@ -72,26 +73,62 @@ func publishedCode(p Problem) string {
 
 // report publishes the validation report over the tables of the flow.
 func (r *run) report(ctx context.Context, n *node) (*Result, error) {
-	entries := []reportEntry{}
-	for _, res := range n.pkg.Report.Tables {
-		t, err := r.table(n, res)
-		if err != nil {
-			return nil, err
-		}
-		entries = append(entries, t.entry())
-		n.logf("%s: %d rows, %s", t.name(), t.rows.Load(), t.verdict())
-	}
 	s, err := newSpool(r.Temp)
 	if err != nil {
 		return nil, err
 	}
 	defer s.close()
-	enc := json.NewEncoder(s)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(entries); err != nil {
+	n.parts = map[string]string{}
+	w := &reportWriter{w: s}
+	for _, res := range n.pkg.Report.Tables {
+		t, err := r.table(res)
+		if err != nil {
+			return nil, err
+		}
+		n.parts[t.name()] = r.inputsOfTable(t)
+		if t.told != nil {
+			n.logf("%s: as in the report of an earlier flow", t.name())
+			err = w.add(t.told)
+		} else {
+			n.logf("%s: %d rows, %s", t.name(), t.rows.Load(), t.verdict())
+			err = w.add(t.entry())
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	if err := w.close(); err != nil {
 		return nil, err
 	}
 	return r.publish(ctx, n, []made{{n.pkg.Resources[0].Descriptor, s, nil}})
+}
+
+// reportWriter writes a report, one JSON array, entry by entry.
+type reportWriter struct {
+	w       io.Writer
+	entries int
+}
+
+func (w *reportWriter) add(entry any) error {
+	var b bytes.Buffer
+	b.WriteByte("[,"[min(w.entries, 1)])
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(entry); err != nil {
+		return err
+	}
+	w.entries++
+	_, err := w.w.Write(bytes.TrimSuffix(b.Bytes(), []byte("\n")))
+	return err
+}
+
+func (w *reportWriter) close() error {
+	end := "]\n"
+	if w.entries == 0 {
+		end = "[]\n"
+	}
+	_, err := io.WriteString(w.w, end)
+	return err
 }
 
 func (t *table) verdict() string {
@@ -147,19 +184,19 @@ func Report(ctx context.Context, temp string, tables []TableInput) ([]byte, erro
 	if err != nil {
 		return nil, err
 	}
-	entries := []reportEntry{}
+	var b bytes.Buffer
+	w := &reportWriter{w: &b}
 	for i, r := range reports {
 		in := tables[i]
 		path, _ := in.Resource["path"].(string)
 		table := reportTable{
 			RowCount: r.Rows, Source: path, Headers: r.labels, Scheme: "file", Format: formatName(in), Encoding: r.encoding,
 		}
-		entries = append(entries, reportOf(in.name(), table, in.Resource["schema"] != nil, &r.Problems))
+		if err := w.add(reportOf(in.name(), table, in.Resource["schema"] != nil, &r.Problems)); err != nil {
+			return nil, err
+		}
 	}
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(entries); err != nil {
+	if err := w.close(); err != nil {
 		return nil, err
 	}
 	return b.Bytes(), nil

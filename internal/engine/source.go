@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/datahq/specstore/internal/errs"
@@ -19,11 +20,13 @@ type source struct {
 	info   SourceInfo
 	copies []*copyOf
 	tables []*table
+	// waiting are the pipelines that wait for its bytes.
+	waiting []*node
 	// spool holds the bytes as they came, once the source was read.
 	spool *spool
-	err   error
-	// wanted says that something which is not done yet needs the source.
-	wanted bool
+	// digest is the SHA-256 of the bytes, where it is known before the tables are read.
+	digest string
+	err    error
 }
 
 // copyOf is a pipeline that publishes a source as it is.
@@ -39,98 +42,115 @@ func (s *source) close() {
 	}
 }
 
+// wanted says that something which is not done yet needs the source to be read.
+func (s *source) wanted() bool {
+	return slices.ContainsFunc(s.copies, func(c *copyOf) bool { return !c.node.ended }) || slices.ContainsFunc(s.tables, (*table).wanted)
+}
+
 // collect finds out which pipelines read which source, and as which table.
-func (r *run) collect() error {
+func (r *run) collect() {
 	for _, n := range r.nodes {
-		if n.pkg == nil {
+		if n.pkg == nil || n.ended && !n.success {
 			continue
 		}
-		if n.pkg.Report != nil {
-			for _, res := range n.pkg.Report.Tables {
-				t, err := r.table(n, res)
-				if err != nil {
-					return err
-				}
-				t.reports = append(t.reports, n)
+		if err := r.collectFor(n); err != nil {
+			r.fail(n, err)
+		}
+	}
+}
+
+func (r *run) collectFor(n *node) error {
+	switch pkg := n.pkg; {
+	case pkg.Report != nil:
+		n.make = func(ctx context.Context) (*Result, error) { return r.report(ctx, n) }
+		for _, res := range pkg.Report.Tables {
+			t, err := r.table(res)
+			if err != nil {
+				return err
 			}
-			continue
+			t.reports = append(t.reports, n)
+			t.waiting = append(t.waiting, n)
 		}
-		if n.pkg.Zip != nil {
-			for _, res := range n.pkg.Zip.Resources {
-				if res.URLs != nil {
-					s := r.source(res.URLs)
-					s.wanted = s.wanted || !n.ended
-				}
-			}
-			continue
-		}
-		if n.pkg.Database != nil {
-			for _, res := range n.pkg.Database.Tables {
-				if o := r.outputOf(res.Pipeline); o != nil {
-					o.table.wanted(n)
-					if err := o.table.add(&output{node: n, resource: res, of: o, database: true}, n.pkg); err != nil {
-						return err
-					}
-				}
-			}
-			continue
-		}
-		for _, res := range n.pkg.Resources {
-			switch {
-			case res.URLs != nil && res.Streaming:
-				t, err := r.table(n, res)
-				if err != nil {
-					return err
-				}
-				if err := t.add(&output{node: n, resource: res, limit: n.pkg.Preview}, n.pkg); err != nil {
-					return err
-				}
-			case res.URLs != nil:
+		return nil
+	case pkg.Zip != nil:
+		n.make = func(ctx context.Context) (*Result, error) { return r.zip(ctx, n) }
+		for _, res := range pkg.Zip.Resources {
+			if res.URLs != nil {
 				s := r.source(res.URLs)
-				s.wanted = s.wanted || !n.ended
-				s.copies = append(s.copies, &copyOf{n, res})
-			case res.Pipeline != "" && res.Streaming:
-				if o := r.outputOf(res.Pipeline); o != nil {
-					o.table.wanted(n)
-					if err := o.table.add(&output{node: n, resource: res, limit: n.pkg.Preview, of: o}, n.pkg); err != nil {
-						return err
-					}
-				}
+				s.waiting = append(s.waiting, n)
+			}
+		}
+		return nil
+	case pkg.Database != nil:
+		n.make = func(ctx context.Context) (*Result, error) { return r.database(ctx, n) }
+		for _, res := range pkg.Database.Tables {
+			of := r.outputOf(res.Pipeline)
+			if of == nil {
+				return errs.New(errs.Invalid, "engine.collect", "the pipeline %s makes no table", res.Pipeline)
+			}
+			if err := of.table.add(&output{node: n, resource: res, of: of, database: true}, pkg); err != nil {
+				return err
+			}
+		}
+		return nil
+	case pkg.Joined != nil:
+		n.make = func(ctx context.Context) (*Result, error) { return r.join(ctx, n) }
+		return nil
+	}
+	if len(n.pkg.Resources) == 1 {
+		res := n.pkg.Resources[0]
+		switch {
+		case res.URLs != nil && res.Streaming:
+			t, err := r.table(res)
+			if err != nil {
+				return err
+			}
+			return r.publishes(n, t, &output{node: n, resource: res, limit: n.pkg.Preview})
+		case res.URLs != nil:
+			s := r.source(res.URLs)
+			c := &copyOf{n, res}
+			s.copies, s.waiting = append(s.copies, c), append(s.waiting, n)
+			n.make = func(ctx context.Context) (*Result, error) { return r.publishCopy(ctx, c, s) }
+			return nil
+		case res.Streaming:
+			if of := r.outputOf(res.Pipeline); of != nil {
+				return r.publishes(n, of.table, &output{node: n, resource: res, limit: n.pkg.Preview, of: of})
 			}
 		}
 	}
-	return nil
+	return errs.New(errs.Invalid, "engine.collect", "the engine cannot run these steps together")
+}
+
+// publishes has a pipeline publish an output of a table.
+func (r *run) publishes(n *node, t *table, o *output) error {
+	n.make = func(ctx context.Context) (*Result, error) { return r.publishTable(ctx, o) }
+	return t.add(o, n.pkg)
 }
 
 // link links the tables by their foreign keys, and has those read that one which
 // is read refers to, also where all that is made of them is there already. Of
 // several readings of one resource the first stands for it.
 func (r *run) link() {
-	var names []string
+	var read []string
 	schemas := map[string]*tableschema.Schema{}
-	tables := map[string]*table{}
 	for _, t := range r.tables() {
-		if _, ok := schemas[t.name()]; ok {
+		if r.named[t.name()] != t {
 			continue
 		}
 		schema, err := parseSchema(t.resource.Added)
 		if err != nil {
 			schema = nil // the table says so itself when it is read
 		}
-		names = append(names, t.name())
-		schemas[t.name()], tables[t.name()], t.schema = schema, t, schema
-	}
-	var read []string
-	for _, name := range names {
-		if tables[name].source.wanted {
-			read = append(read, name)
+		schemas[t.name()], t.schema = schema, schema
+		if t.wanted() {
+			read = append(read, t.name())
 		}
 	}
 	for _, name := range read {
-		if tables[name].refers() {
-			for _, key := range schemas[name].ForeignKeys {
-				if to := tables[key.Resource]; to != nil {
-					to.source.wanted = true
+		if schema := schemas[name]; schema != nil {
+			for _, key := range schema.ForeignKeys {
+				if to := r.named[key.Resource]; to != nil {
+					to.referred = true
 				}
 			}
 		}
@@ -149,27 +169,21 @@ func (r *run) tables() []*table {
 // refers says whether the table has foreign keys.
 func (t *table) refers() bool { return t.schema != nil && len(t.schema.ForeignKeys) > 0 }
 
-// finishReferences looks the foreign keys up when all tables were read, and
-// finishes the tables that have some.
-func (r *run) finishReferences(ctx context.Context) error {
+// checkReferences looks the foreign keys up when all tables were read.
+func (r *run) checkReferences(ctx context.Context) error {
 	for _, t := range r.tables() {
-		if !t.refers() || !t.source.wanted {
+		if !t.refers() || !t.whole {
 			continue
 		}
-		if t.whole {
-			err := r.references.check(ctx, t.name(), t.problems, func(name string) string {
-				for _, other := range r.tables() {
-					if other.name() == name && !other.whole {
-						return fmt.Sprintf("the table %q cannot be read to its end", name)
-					}
+		err := r.references.check(ctx, t.name(), t.problems, func(name string) string {
+			for _, other := range r.tables() {
+				if other.name() == name && !other.whole {
+					return fmt.Sprintf("the table %q cannot be read to its end", name)
 				}
-				return ""
-			})
-			if err != nil {
-				return err
 			}
-		}
-		if err := r.finishTable(ctx, t); err != nil {
+			return ""
+		})
+		if err != nil {
 			return err
 		}
 	}
@@ -189,7 +203,7 @@ func (r *run) source(urls []string) *source {
 
 // table finds the table that a resource is, or makes it. Two resources are one
 // table when they are read from the same place in the same way.
-func (r *run) table(n *node, res *processor.Resource) (*table, error) {
+func (r *run) table(res *processor.Resource) (*table, error) {
 	s := r.source(res.URLs)
 	key, err := json.Marshal(res.Added)
 	if err != nil {
@@ -197,13 +211,14 @@ func (r *run) table(n *node, res *processor.Resource) (*table, error) {
 	}
 	for _, t := range s.tables {
 		if t.key == string(key) {
-			t.wanted(n)
 			return t, nil
 		}
 	}
 	t := &table{key: string(key), source: s, resource: res, problems: &Problems{}}
-	t.wanted(n)
 	s.tables = append(s.tables, t)
+	if r.named[t.name()] == nil {
+		r.named[t.name()] = t
+	}
 	return t, nil
 }
 
@@ -221,47 +236,51 @@ func (r *run) outputOf(pipeline string) *output {
 	return nil
 }
 
-// readSource reads a source once and finishes what needs nothing else.
-func (r *run) readSource(ctx context.Context, s *source) error {
-	if !s.wanted {
-		return nil
-	}
-	for _, n := range s.nodes() {
-		if err := r.start(ctx, n); err != nil {
-			return err
-		}
-	}
-	_, s.err = protect(func() (struct{}, error) { return struct{}{}, r.fill(ctx, s) })
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	if s.err != nil {
-		r.Log.DebugContext(ctx, "source failed", "source", s.info.Name, "error", s.err)
-	}
-	for _, t := range s.tables {
-		if s.err != nil && t.problems.Total == 0 {
-			t.problems.add(Problem{Code: codeSource, Message: strings.Join(errorLines(s.err), " ")})
-		}
-		if t.refers() {
-			continue // its end waits for the tables that it refers to
-		}
-		if err := r.finishTable(ctx, t); err != nil {
-			return err
-		}
-	}
-	for _, c := range s.copies {
-		if c.node.ended {
-			continue
-		}
-		result, err := (*Result)(nil), s.err
-		if err == nil {
-			result, err = r.publishCopy(ctx, c, s)
-		}
-		if err := r.end(ctx, c.node, result, err); err != nil {
-			return err
-		}
-	}
-	return nil
+// read has a source read, and those be made that wait for nothing else then.
+func (r *run) read(s *source) {
+	r.reading.add(job{
+		begin: func() {
+			for _, n := range s.nodes() {
+				r.start(n)
+			}
+		},
+		work: func(ctx context.Context) error { return r.fill(ctx, s) },
+		then: func(err error) {
+			s.err = err
+			if err != nil {
+				r.Log.Debug("source failed", "source", s.info.Name, "error", err)
+			}
+			for _, t := range s.tables {
+				if err != nil && t.problems.Total == 0 {
+					t.problems.add(Problem{Code: codeSource, Message: strings.Join(errorLines(err), " ")})
+				}
+				if !t.refers() { // else its end waits for the tables that it refers to
+					r.settle(t.waiting...)
+				}
+			}
+			r.settle(s.waiting...)
+			if r.unread--; r.unread == 0 {
+				r.finishReferences()
+			}
+		},
+	})
+}
+
+// finishReferences has the foreign keys looked up, and the pipelines go on that waited
+// for it.
+func (r *run) finishReferences() {
+	r.making.add(job{
+		begin: func() {},
+		work:  r.checkReferences,
+		then: func(err error) {
+			r.fault = err
+			for _, t := range r.tables() {
+				if t.refers() {
+					r.settle(t.waiting...)
+				}
+			}
+		},
+	})
 }
 
 // nodes are the pipelines that begin with the source.
@@ -280,44 +299,52 @@ func (s *source) nodes() []*node {
 	return nodes
 }
 
-// fill reads the bytes of the source into its spool, and the first table from
-// them on the way. Further tables are read from the spool.
-func (r *run) fill(ctx context.Context, s *source) (err error) {
-	body, err := r.open(ctx, s)
-	if err != nil {
-		return err
-	}
-	defer body.Close()
-	s.spool, err = newSpool(r.Temp)
-	if err != nil {
-		return err
+// fill reads the bytes of the source into its spool, and the first table that is
+// wanted from them on the way. Further tables are read from the spool.
+func (r *run) fill(ctx context.Context, s *source) error {
+	var body io.Reader
+	if s.spool != nil {
+		body = s.spool.reader() // it was read when it was identified
+	} else {
+		opened, err := r.open(ctx, s)
+		if err != nil {
+			return err
+		}
+		defer opened.Close()
+		if s.spool, err = newSpool(r.Temp); err != nil {
+			return err
+		}
+		body = io.TeeReader(opened, s.spool)
 	}
 	in := &counted{r: &bound{ctx, body}, note: func(n int64) {
 		r.Progress.set(s.nodes(), Count{Rows: s.rows(), Bytes: n, TotalBytes: s.info.Size})
 	}}
-	tee := io.TeeReader(in, s.spool)
-	for i, t := range s.tables {
-		from := tables.Source{Reader: tee, Whole: func() (string, error) {
-			_, err := io.Copy(io.Discard, tee)
+	first := true
+	for _, t := range s.tables {
+		if !t.read {
+			continue
+		}
+		from := tables.Source{Reader: in, Whole: func() (string, error) {
+			_, err := io.Copy(io.Discard, in)
 			return s.spool.file.Name(), err
 		}}
-		if i > 0 {
+		if !first {
 			from.Reader = s.spool.reader()
 		}
+		first = false
 		if err := r.readTable(ctx, t, from); err != nil {
 			return err
 		}
-		if i == 0 {
-			// A table may end early; the copy is of all bytes.
-			if _, err := io.Copy(io.Discard, tee); err != nil {
-				return err
-			}
+		// A table may end early; the copy is of all bytes.
+		if _, err := io.Copy(io.Discard, in); err != nil {
+			return err
 		}
 	}
-	if len(s.tables) == 0 {
-		_, err = io.Copy(s.spool, in)
+	if _, err := io.Copy(io.Discard, in); err != nil {
+		return err
 	}
-	return err
+	s.digest = s.spool.sum()
+	return nil
 }
 
 func (s *source) rows() int64 {

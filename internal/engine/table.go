@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"maps"
@@ -25,6 +26,9 @@ type table struct {
 	outputs  []*output
 	variants []*variant
 	reports  []*node
+	waiting  []*node // pipelines that wait for its end
+	referred bool    // a table that is read refers to it
+	read     bool    // it is wanted
 
 	problems *Problems
 	schema   *tableschema.Schema
@@ -33,9 +37,19 @@ type table struct {
 	encoding string
 	rows     atomic.Int64
 	whole    bool // it was read to its end
+	// told is the table's entry in the report of an earlier flow, which holds again.
+	told json.RawMessage
 }
 
-func (t *table) wanted(n *node) { t.source.wanted = t.source.wanted || !n.ended }
+// wanted says that something which is not done yet needs the table to be read.
+func (t *table) wanted() bool {
+	return t.referred || t.makes() || t.told == nil && slices.ContainsFunc(t.reports, func(n *node) bool { return !n.ended })
+}
+
+// makes says that an output is to be made of the table.
+func (t *table) makes() bool {
+	return slices.ContainsFunc(t.outputs, func(o *output) bool { return !o.node.ended })
+}
 
 func (t *table) close() {
 	for _, o := range t.outputs {
@@ -89,7 +103,7 @@ func (r *run) readTable(ctx context.Context, t *table, from tables.Source) error
 	}
 	t.checker.name, t.checker.references = t.name(), r.references
 	for _, o := range t.outputs {
-		if o.database {
+		if o.database || !o.open {
 			continue
 		}
 		if o.spool, err = newSpool(r.Temp); err != nil {
@@ -191,36 +205,6 @@ func (t *table) checkBatches(pool *stream.Pool, raw <-chan *stream.Batch, f *fan
 			continue
 		}
 		f.send(out)
-	}
-	return nil
-}
-
-// finishTable ends the pipelines of a table: first those that stand alone, then
-// the previews of them. A database of several tables waits for them all.
-func (r *run) finishTable(ctx context.Context, t *table) error {
-	for _, o := range t.outputs {
-		if o.node.ended {
-			continue
-		}
-		err := o.failure()
-		if t.problems.fatal() {
-			err = t.problems.lines(t.name())
-		}
-		if o.database && err == nil {
-			continue
-		}
-		if err := r.start(ctx, o.node); err != nil {
-			return err
-		}
-		var result *Result
-		if err == nil {
-			result, err = protect(func() (*Result, error) { return r.publishTable(ctx, o) })
-		}
-		if err := r.end(ctx, o.node, result, err); err != nil {
-			return err
-		}
-		o.spool.close()
-		o.spool = nil
 	}
 	return nil
 }

@@ -55,14 +55,14 @@ func (t *table) variantOf(steps []plan.Step) (*variant, error) {
 
 // ended says that nothing is to be made of the variant, or nothing can be.
 func (v *variant) ended() bool {
-	return v.err != nil || !slices.ContainsFunc(v.outputs, func(o *output) bool { return !o.node.ended })
+	return v.err != nil || !slices.ContainsFunc(v.outputs, func(o *output) bool { return o.open })
 }
 
 // feed has the outputs that are not ended written from what a fan gives.
 func (v *variant) feed(f *fan, temp string) error {
 	for _, o := range v.outputs {
 		switch {
-		case o.node.ended:
+		case !o.open:
 		case !o.whole():
 			f.to(func(batches <-chan *stream.Batch) error { return o.write(v.schema, batches) }, &o.err)
 		case v.kept == nil:

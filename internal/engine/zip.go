@@ -11,6 +11,7 @@ import (
 
 	"github.com/datahq/specstore/internal/datapackage"
 	"github.com/datahq/specstore/internal/errs"
+	"github.com/datahq/specstore/internal/processor"
 )
 
 // entryTime is the time of every entry: the first that ZIP knows, so that the
@@ -41,21 +42,21 @@ func (r *run) zip(ctx context.Context, n *node) (*Result, error) {
 	var total int64
 	for _, res := range n.pkg.Zip.Resources {
 		d := r.describe(res)
-		body, path, size, err := r.content(ctx, res.Pipeline, res.Made, res.URLs, res.Text)
+		body, path, err := r.content(ctx, res)
 		if err != nil {
 			return nil, err
 		}
 		if path != "" {
 			d["path"] = path
 		}
-		if res.Pipeline == "" {
-			d["bytes"] = size
-			delete(d, "rowcount")
-		}
-		err = addEntry(w, fmt.Sprint(d["path"]), &bound{ctx, body})
+		size, err := addEntry(w, fmt.Sprint(d["path"]), &bound{ctx, body})
 		body.Close()
 		if err != nil {
 			return nil, err
+		}
+		if res.Pipeline == "" {
+			d["bytes"] = size
+			delete(d, "rowcount")
 		}
 		delete(d, "dpp:streamedFrom")
 		if _, ok := d["profile"]; !ok {
@@ -64,20 +65,13 @@ func (r *run) zip(ctx context.Context, n *node) (*Result, error) {
 		list = append(list, d)
 		total += size
 	}
-	descriptor := datapackage.Clone(n.pkg.Zip.Descriptor).(map[string]any)
-	if datahub, ok := descriptor["datahub"].(map[string]any); ok {
-		datahub = maps.Clone(datahub)
-		for _, k := range []string{"flowid", "created", "modified"} {
-			delete(datahub, k)
-		}
-		descriptor["datahub"] = datahub
-	}
+	descriptor := datapackage.Clone(timeless(n.pkg.Zip.Descriptor)).(map[string]any)
 	descriptor["resources"], descriptor["bytes"] = list, total
 	body, err := encode(descriptor)
 	if err != nil {
 		return nil, err
 	}
-	if err := addEntry(w, "datapackage.json", bytes.NewReader(body)); err != nil {
+	if _, err := addEntry(w, "datapackage.json", bytes.NewReader(body)); err != nil {
 		return nil, err
 	}
 	if err := w.Close(); err != nil {
@@ -89,41 +83,48 @@ func (r *run) zip(ctx context.Context, n *node) (*Result, error) {
 	return r.publish(ctx, n, []made{{d, s, nil}})
 }
 
-func addEntry(w *zip.Writer, path string, body io.Reader) error {
+func addEntry(w *zip.Writer, path string, body io.Reader) (size int64, err error) {
 	if err := checkPath(path); err != nil {
-		return err
+		return 0, err
 	}
 	e, err := w.CreateHeader(&zip.FileHeader{Name: path, Method: zip.Deflate, Modified: entryTime})
 	if err != nil {
-		return err
+		return 0, err
 	}
-	_, err = io.Copy(e, body)
-	return err
+	return io.Copy(e, body)
 }
 
 // content opens a file of the archive: one that a pipeline made, a source, or a
 // text of the descriptor. path is the one inside a package where it is known.
-func (r *run) content(ctx context.Context, pipeline, name string, urls []string, text []byte) (body io.ReadCloser, path string, size int64, err error) {
+func (r *run) content(ctx context.Context, res *processor.Resource) (body io.ReadCloser, path string, err error) {
 	switch {
-	case pipeline != "":
-		if by := r.byID[pipeline]; by != nil && by.result != nil {
+	case res.Pipeline != "":
+		if by := r.byID[res.Pipeline]; by != nil && by.result != nil {
 			for _, o := range by.result.Outputs {
-				if o.Resource == name {
+				if o.Resource == res.Made {
 					body, err = r.Sink.Open(ctx, o.Key)
-					return body, o.Path, o.Bytes, err
+					return body, o.Path, err
 				}
 			}
 		}
-		return nil, "", 0, errs.New(errs.Invalid, "engine.zip", "the pipeline %s made no file %q", pipeline, name)
-	case urls != nil:
-		s := r.source(urls)
+		return nil, "", errs.New(errs.Invalid, "engine.zip", "the pipeline %s made no file %q", res.Pipeline, res.Made)
+	case res.URLs != nil:
+		s := r.source(res.URLs)
 		if s.err != nil {
-			return nil, "", 0, s.err
+			return nil, "", s.err
 		}
-		if s.spool == nil {
-			return nil, "", 0, fmt.Errorf("engine.zip: source %q was not read", name)
+		if s.spool != nil {
+			return io.NopCloser(s.spool.reader()), "", nil
 		}
-		return io.NopCloser(s.spool.reader()), "", s.spool.bytes, nil
+		// It was not read in this run, since all that is made of it is there.
+		for _, c := range s.copies {
+			if c.node.result != nil {
+				body, err = r.Sink.Open(ctx, c.node.result.Outputs[0].Key)
+				return body, "", err
+			}
+		}
+		body, err = r.open(ctx, s)
+		return body, "", err
 	}
-	return io.NopCloser(bytes.NewReader(text)), "", int64(len(text)), nil
+	return io.NopCloser(bytes.NewReader(res.Text)), "", nil
 }

@@ -133,6 +133,11 @@ func (s *Sink) PutDescriptor(ctx context.Context, artifact string, body []byte) 
 // Descriptor is the key of the whole package's descriptor, empty until it was put.
 func (s *Sink) Descriptor() string { return s.descriptor }
 
+// Find gives the address of a file that was put, and reports whether it is there.
+func (s *Sink) Find(ctx context.Context, key string, size int64) (ref string, ok bool) {
+	return s.store.Address(key), s.store.Has(ctx, key, size)
+}
+
 // Open opens a file that was put.
 func (s *Sink) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	return s.store.objects.Open(ctx, key)

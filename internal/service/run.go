@@ -162,8 +162,13 @@ func (s *Service) execute(ctx context.Context, c *registry.Claim, pipelines []pl
 		Done:      done,
 		Progress:  progress,
 		Log:       s.Log,
-		Report: func(ctx context.Context, e engine.Event) error {
-			return whileAway(ctx, func() error { return s.report(ctx, c, pipelines, sink, e) })
+		Report: func(ctx context.Context, news []engine.Event) error {
+			for _, e := range news {
+				if err := whileAway(ctx, func() error { return s.report(ctx, c, pipelines, sink, e) }); err != nil {
+					return err
+				}
+			}
+			return nil
 		},
 	})
 }

@@ -1,0 +1,162 @@
+package engine
+
+import (
+	"context"
+	"runtime"
+	"sync"
+)
+
+// sourcesAtOnce bounds the sources that are read at the same time: more than there are
+// processors, since they wait for networks.
+const sourcesAtOnce = 4
+
+// pipelinesAtOnce bounds the pipelines that are made at the same time.
+func pipelinesAtOnce() int { return min(max(runtime.GOMAXPROCS(0), 2), 4) }
+
+// job is work that runs beside other work. What comes before it and after it runs on
+// the flow's own goroutine, which alone may change states.
+type job struct {
+	begin func()
+	work  func(ctx context.Context) error
+	then  func(err error)
+}
+
+// lane runs jobs of one kind in their order, so many at once.
+type lane struct {
+	limit, running int
+	queue          []job
+}
+
+func (l *lane) add(j job) { l.queue = append(l.queue, j) }
+
+// execute runs the flow: what can be reused is, and then the graph is worked off.
+func (r *run) execute(ctx context.Context) error {
+	r.collect()
+	if len(r.Earlier) > 0 {
+		for _, s := range r.sources {
+			r.identify(s)
+		}
+		if err := r.work(ctx); err != nil {
+			return err
+		}
+		if err := r.reuse(ctx); err != nil {
+			return err
+		}
+	}
+	r.link()
+	r.wire()
+	return r.work(ctx)
+}
+
+// wire makes the edges of the graph, and starts with what waits for nothing.
+func (r *run) wire() {
+	for _, n := range r.nodes {
+		n.waits = 1
+		for _, d := range n.deps {
+			if !n.ended && !d.ended {
+				n.waits++
+				d.next = append(d.next, n)
+			}
+		}
+	}
+	for _, s := range r.sources {
+		if !s.wanted() {
+			s.waiting = nil
+			for _, t := range s.tables {
+				t.waiting = nil
+			}
+			continue
+		}
+		for _, n := range s.waiting {
+			n.waits++
+		}
+		for _, t := range s.tables {
+			t.read = t.wanted()
+			for _, o := range t.outputs {
+				o.open = !o.node.ended
+			}
+			for _, n := range t.waiting {
+				n.waits++
+			}
+		}
+		r.unread++
+		r.read(s)
+	}
+	for _, n := range r.nodes {
+		if n.pkg != nil && n.pkg.Report != nil {
+			r.start(n)
+		}
+	}
+	r.settle(r.nodes...)
+}
+
+// settle takes one from what pipelines wait for. Those that wait for nothing any more
+// are made.
+func (r *run) settle(nodes ...*node) {
+	for _, n := range nodes {
+		if n.waits--; n.waits > 0 || n.ended {
+			continue
+		}
+		var result *Result
+		r.making.add(job{
+			begin: func() { r.start(n) },
+			work: func(ctx context.Context) (err error) {
+				result, err = n.make(ctx)
+				return err
+			},
+			then: func(err error) { r.end(n, result, err) },
+		})
+	}
+}
+
+// work works the lanes off. It returns when all has ended that was begun.
+func (r *run) work(ctx context.Context) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop(nil)
+	ended := make(chan func(), r.reading.limit+r.making.limit)
+	for {
+		if ctx.Err() == nil {
+			for _, l := range []*lane{&r.reading, &r.making} {
+				for l.running < l.limit && len(l.queue) > 0 {
+					j := l.queue[0]
+					l.queue = l.queue[1:]
+					l.running++
+					j.begin()
+					wg.Go(func() {
+						_, err := protect(func() (struct{}, error) { return struct{}{}, j.work(ctx) })
+						ended <- func() {
+							l.running--
+							// What broke off with the context stays open for another attempt.
+							if ctx.Err() == nil {
+								j.then(err)
+							}
+						}
+					})
+				}
+			}
+		}
+		if err := r.tell(ctx); err != nil {
+			return err
+		}
+		if r.fault != nil {
+			return r.fault
+		}
+		if r.reading.running+r.making.running == 0 {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			return nil
+		}
+		(<-ended)()
+		for more := true; more; {
+			select {
+			case then := <-ended:
+				then()
+			default:
+				more = false
+			}
+		}
+	}
+}
