@@ -17,7 +17,7 @@ import (
 
 func validateCommand(env *Env) *cobra.Command {
 	var schema string
-	var asJSON, quiet bool
+	var asJSON, asCSV, quiet bool
 	cmd := &cobra.Command{
 		Use:   "validate PATH",
 		Short: "Check data against its description, by the published standard",
@@ -39,9 +39,12 @@ Exit codes: 0 valid, 1 not valid, 2 wrong usage or description.`,
 			if err != nil {
 				return err
 			}
-			if asJSON {
+			switch {
+			case asJSON:
 				err = writeJSON(env.Stdout, result)
-			} else {
+			case asCSV:
+				err = result.list(env.Stdout)
+			default:
 				err = result.print(env.Stdout, quiet)
 			}
 			if err != nil {
@@ -56,6 +59,8 @@ Exit codes: 0 valid, 1 not valid, 2 wrong usage or description.`,
 	f := cmd.Flags()
 	f.StringVar(&schema, "schema", "", "Table Schema `file` of a data file")
 	f.BoolVar(&asJSON, "json", false, "print the result as JSON")
+	f.BoolVar(&asCSV, "csv", false, "print what is wrong as CSV, a row an error")
+	cmd.MarkFlagsMutuallyExclusive("json", "csv")
 	f.BoolVarP(&quiet, "quiet", "q", false, "print what is wrong only")
 	return cmd
 }
@@ -181,6 +186,32 @@ func validate(ctx context.Context, env *Env, descriptor map[string]any, base str
 		result.Valid = result.Valid && one.Valid
 	}
 	return result, nil
+}
+
+// list writes what is wrong as CSV.
+func (v *validation) list(w io.Writer) error {
+	list, err := engine.NewErrorList(w)
+	if err != nil {
+		return err
+	}
+	for _, r := range v.Resources {
+		for _, p := range r.Errors {
+			if err := list.Add(r.Name, p); err != nil {
+				return err
+			}
+		}
+		for _, note := range r.Notes {
+			if err := list.Note(r.Name, note); err != nil {
+				return err
+			}
+		}
+		if listed := int64(len(r.Errors)); r.ErrorCount > listed {
+			if err := list.Note(r.Name, fmt.Sprintf("only the first %d of %d errors are listed", listed, r.ErrorCount)); err != nil {
+				return err
+			}
+		}
+	}
+	return list.Flush()
 }
 
 func (v *validation) print(w io.Writer, quiet bool) error {

@@ -43,6 +43,8 @@ type reportError struct {
 	Row     *int64   `json:"row-number"`
 	Column  *int     `json:"column-number"`
 	Cells   []string `json:"row"`
+	Field   string   `json:"field,omitempty"`
+	Cell    string   `json:"cell,omitempty"`
 }
 
 // publishedCodes are the codes of the vocabulary that readers of published
@@ -157,7 +159,7 @@ func reportOf(name string, table reportTable, schema bool, p *Problems) reportEn
 		table.Schema = &name
 	}
 	for _, problem := range p.First {
-		e := reportError{Code: publishedCode(problem), Message: problem.Message, Cells: problem.Cells}
+		e := reportError{Code: publishedCode(problem), Message: problem.Message, Cells: problem.Cells, Field: problem.Field, Cell: problem.Cell}
 		if problem.Row > 0 {
 			e.Row = &problem.Row
 		}
