@@ -153,6 +153,10 @@ func (s *Service) execute(ctx context.Context, c *registry.Claim, pipelines []pl
 	if err := whileAway(ctx, func() (err error) { done, err = s.done(ctx, c.FlowID); return err }); err != nil {
 		return nil, err
 	}
+	var earlier map[string][]engine.Earlier
+	if err := whileAway(ctx, func() (err error) { earlier, err = s.earlier(ctx, c); return err }); err != nil {
+		return nil, err
+	}
 	sink := s.Packages.Sink(c.DatasetID, c.Number)
 	return engine.Execute(ctx, engine.Flow{
 		Pipelines: pipelines,
@@ -160,6 +164,7 @@ func (s *Service) execute(ctx context.Context, c *registry.Claim, pipelines []pl
 		Sink:      sink,
 		Temp:      temp,
 		Done:      done,
+		Earlier:   earlier,
 		Progress:  progress,
 		Log:       s.Log,
 		Report: func(ctx context.Context, news []engine.Event) error {
@@ -211,6 +216,34 @@ func (s *Service) done(ctx context.Context, flowID string) (map[string]*engine.R
 		}
 	}
 	return done, nil
+}
+
+// earlier gives what the revision before and the last one that succeeded published.
+func (s *Service) earlier(ctx context.Context, c *registry.Claim) (map[string][]engine.Earlier, error) {
+	earlier := map[string][]engine.Earlier{}
+	seen := map[string]bool{c.FlowID: true}
+	for _, which := range []string{text(c.Number - 1), "successful"} {
+		r, err := s.Registry.Revision(ctx, c.DatasetID, which)
+		if errs.Is(err, errs.NotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if seen[r.ID] || !r.State.Ended() || r.Number > c.Number {
+			continue
+		}
+		seen[r.ID] = true
+		for _, p := range r.Pipelines {
+			result := &engine.Result{}
+			if p.State != registry.Succeeded || json.Unmarshal(p.Outputs, result) != nil {
+				continue // of another runner, or made by another version
+			}
+			artifact := strings.TrimPrefix(strings.TrimPrefix(p.ID, r.ID), "/")
+			earlier[artifact] = append(earlier[artifact], engine.Earlier{FlowID: r.ID, Result: result})
+		}
+	}
+	return earlier, nil
 }
 
 // report hands news of the engine to the registry. Failures that follow from

@@ -86,7 +86,11 @@ func (o *sources) Open(ctx context.Context, address string) (io.ReadCloser, engi
 		if err != nil {
 			return nil, engine.SourceInfo{}, err
 		}
-		return object, engine.SourceInfo{Size: object.Size(), Name: rawstore.Address(o.s.RawBases[0], key), Scheme: "file"}, nil
+		info := engine.SourceInfo{Size: object.Size(), Name: rawstore.Address(o.s.RawBases[0], key), Scheme: "file"}
+		if info.SHA256, err = o.s.Raw.SHA256(ctx, key); err != nil {
+			info.SHA256 = "" // it shows when the bytes are read
+		}
+		return object, info, nil
 	}
 	body, info, err := o.s.Fetch.Open(ctx, address)
 	if err != nil {
