@@ -4,6 +4,8 @@ import (
 	"archive/zip"
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"maps"
@@ -38,19 +40,23 @@ func (r *run) zip(ctx context.Context, n *node) (*Result, error) {
 		}
 	}()
 
+	earlier, closeEarlier := r.earlierZip(ctx, n)
+	defer closeEarlier()
+	n.parts = map[string]string{}
 	list := []any{}
 	var total int64
 	for _, res := range n.pkg.Zip.Resources {
 		d := r.describe(res)
-		body, path, err := r.content(ctx, res)
+		c, err := r.content(res)
 		if err != nil {
 			return nil, err
 		}
-		if path != "" {
-			d["path"] = path
+		if c.path != "" {
+			d["path"] = c.path
 		}
-		size, err := addEntry(w, fmt.Sprint(d["path"]), &bound{ctx, body})
-		body.Close()
+		path := fmt.Sprint(d["path"])
+		n.parts[path] = c.sha256
+		size, err := r.addContent(ctx, w, path, c, earlier)
 		if err != nil {
 			return nil, err
 		}
@@ -94,37 +100,98 @@ func addEntry(w *zip.Writer, path string, body io.Reader) (size int64, err error
 	return io.Copy(e, body)
 }
 
-// content opens a file of the archive: one that a pipeline made, a source, or a
-// text of the descriptor. path is the one inside a package where it is known.
-func (r *run) content(ctx context.Context, res *processor.Resource) (body io.ReadCloser, path string, err error) {
+// content is a file of an archive.
+type content struct {
+	path   string // inside a package, where it is known
+	sha256 string // empty where it is not known
+	open   func(ctx context.Context) (io.ReadCloser, error)
+}
+
+// content finds a file of the archive: one that a pipeline made, a source, or a text of
+// the descriptor.
+func (r *run) content(res *processor.Resource) (content, error) {
+	kept := func(o Output) func(context.Context) (io.ReadCloser, error) {
+		return func(ctx context.Context) (io.ReadCloser, error) { return r.Sink.Open(ctx, o.Key) }
+	}
 	switch {
 	case res.Pipeline != "":
 		if by := r.byID[res.Pipeline]; by != nil && by.result != nil {
 			for _, o := range by.result.Outputs {
 				if o.Resource == res.Made {
-					body, err = r.Sink.Open(ctx, o.Key)
-					return body, o.Path, err
+					return content{o.Path, o.SHA256, kept(o)}, nil
 				}
 			}
 		}
-		return nil, "", errs.New(errs.Invalid, "engine.zip", "the pipeline %s made no file %q", res.Pipeline, res.Made)
+		return content{}, errs.New(errs.Invalid, "engine.zip", "the pipeline %s made no file %q", res.Pipeline, res.Made)
 	case res.URLs != nil:
 		s := r.source(res.URLs)
 		if s.err != nil {
-			return nil, "", s.err
+			return content{}, s.err
 		}
 		if s.spool != nil {
-			return io.NopCloser(s.spool.reader()), "", nil
+			return content{"", s.digest, func(context.Context) (io.ReadCloser, error) { return io.NopCloser(s.spool.reader()), nil }}, nil
 		}
 		// It was not read in this run, since all that is made of it is there.
 		for _, c := range s.copies {
 			if c.node.result != nil {
-				body, err = r.Sink.Open(ctx, c.node.result.Outputs[0].Key)
-				return body, "", err
+				o := c.node.result.Outputs[0]
+				return content{"", o.SHA256, kept(o)}, nil
 			}
 		}
-		body, err = r.open(ctx, s)
-		return body, "", err
+		return content{"", s.digest, func(ctx context.Context) (io.ReadCloser, error) { return r.open(ctx, s) }}, nil
 	}
-	return io.NopCloser(bytes.NewReader(res.Text)), "", nil
+	sum := sha256.Sum256(res.Text)
+	return content{"", hex.EncodeToString(sum[:]), func(context.Context) (io.ReadCloser, error) {
+		return io.NopCloser(bytes.NewReader(res.Text)), nil
+	}}, nil
+}
+
+// addContent adds a file to an archive. What an earlier archive holds already is copied
+// as it was compressed: it would be the same bytes.
+func (r *run) addContent(ctx context.Context, w *zip.Writer, path string, c content, earlier map[string]*zip.File) (int64, error) {
+	if e := earlier[path+" "+c.sha256]; e != nil {
+		if err := checkPath(path); err != nil {
+			return 0, err
+		}
+		return int64(e.UncompressedSize64), w.Copy(e)
+	}
+	body, err := c.open(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer body.Close()
+	return addEntry(w, path, &bound{ctx, body})
+}
+
+// earlierZip gives the entries of the archive that an earlier flow made, by path and
+// SHA-256. One that cannot be read is as if there was none.
+func (r *run) earlierZip(ctx context.Context, n *node) (entries map[string]*zip.File, done func()) {
+	entries = map[string]*zip.File{}
+	for _, e := range r.Earlier[n.artifact] {
+		if len(e.Result.Parts) == 0 || len(e.Result.Outputs) != 1 || !r.there(ctx, e.Result) {
+			continue
+		}
+		o := e.Result.Outputs[0]
+		body, err := r.Sink.Open(ctx, o.Key)
+		if err != nil {
+			continue
+		}
+		file, ok := body.(io.ReaderAt)
+		if !ok { // an archive is read from its end
+			body.Close()
+			continue
+		}
+		archive, err := zip.NewReader(file, o.Bytes)
+		if err != nil {
+			body.Close()
+			continue
+		}
+		for _, f := range archive.File {
+			if hash := e.Result.Parts[f.Name]; hash != "" {
+				entries[f.Name+" "+hash] = f
+			}
+		}
+		return entries, func() { body.Close() }
+	}
+	return entries, func() {}
 }
