@@ -129,7 +129,7 @@ inputs:
       - {name: doc, path: doc.pdf}
 `
 
-func pipelines(t *testing.T, spec string) []plan.Pipeline {
+func pipelines(t testing.TB, spec string) []plan.Pipeline {
 	t.Helper()
 	raw, err := flowspec.ParseYAML([]byte(spec))
 	if err != nil {
