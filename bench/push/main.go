@@ -1,0 +1,304 @@
+// Command push measures how long a push takes to its end: of new data, of data that the
+// server has, and of fifty tables of which one is new.
+//
+// It starts a server of its own in an empty folder, speaks to it as any client does, and
+// states the time that the disk takes for an fsync beside the figures. It prints Markdown.
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/datahq/specstore/client"
+)
+
+func main() {
+	binary := flag.String("specstore", "bin/specstore", "the program")
+	pushes := flag.Int("n", 30, "pushes of each kind")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, *binary, *pushes); err != nil {
+		fmt.Fprintln(os.Stderr, "push:", err)
+		os.Exit(1)
+	}
+}
+
+const owner = "bench"
+
+func run(ctx context.Context, binary string, pushes int) (err error) {
+	dir, err := os.MkdirTemp("", "specstore-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	sync, err := fsync(dir)
+	if err != nil {
+		return err
+	}
+	begun := time.Now()
+	s, err := serve(ctx, binary, dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.stop()) }()
+	fmt.Printf("%d processors, %s; fsync of 4 KiB: %.2f ms (median)\n\n", runtime.NumCPU(), runtime.Version(), ms(sync))
+	fmt.Printf("start in an empty folder to the first answer: %.0f ms\n\n", ms(time.Since(begun)))
+	fmt.Println("| push | to SUCCEEDED, median ms | 90th percentile ms | CPU of the server, median ms | pipelines reused |\n|---|---|---|---|---|")
+	version := 0
+	new100KB := func(tables int, changed func(table int) bool) func() map[string][]byte {
+		versions := make([]int, tables)
+		return func() map[string][]byte {
+			version++
+			files := map[string][]byte{}
+			for i := range tables {
+				if changed(i) {
+					versions[i] = version
+				}
+				files[fmt.Sprintf("t%d.csv", i)] = table(versions[i]*1000+i, 100<<10/tables)
+			}
+			return files
+		}
+	}
+	for _, kind := range []struct {
+		name, dataset string
+		files         func() map[string][]byte
+	}{
+		{"100 KB, new each time", "new", new100KB(1, func(int) bool { return true })},
+		{"100 KB, the same each time", "same", new100KB(1, func(int) bool { return false })},
+		{"50 tables of 2 KB, all new", "fifty-new", new100KB(50, func(int) bool { return true })},
+		{"50 tables of 2 KB, one new", "fifty-one", new100KB(50, func(i int) bool { return i == 7 })},
+		{"50 tables of 2 KB, the same", "fifty-same", new100KB(50, func(int) bool { return false })},
+	} {
+		// The first push of a dataset has nothing to go by.
+		if _, err := s.push(ctx, kind.dataset, kind.files()); err != nil {
+			return fmt.Errorf("%s: %w", kind.name, err)
+		}
+		var all []pushed
+		for range pushes {
+			p, err := s.push(ctx, kind.dataset, kind.files())
+			if err != nil {
+				return fmt.Errorf("%s: %w", kind.name, err)
+			}
+			all = append(all, p)
+		}
+		wall := func(p pushed) time.Duration { return p.wall }
+		fmt.Printf("| %s | %.0f | %.0f | %.0f | %d of %d |\n", kind.name, ms(quantile(all, 50, wall)), ms(quantile(all, 90, wall)),
+			ms(quantile(all, 50, func(p pushed) time.Duration { return p.cpu })), all[0].reused, all[0].pipelines)
+	}
+	return nil
+}
+
+func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+func quantile(all []pushed, percent int, of func(pushed) time.Duration) time.Duration {
+	values := make([]time.Duration, len(all))
+	for i, p := range all {
+		values[i] = of(p)
+	}
+	slices.Sort(values)
+	return values[min(len(values)*percent/100, len(values)-1)]
+}
+
+// table is a CSV of about a size.
+func table(seed, size int) []byte {
+	var b bytes.Buffer
+	b.WriteString("id,name,price,day\n")
+	for i := 0; b.Len() < size; i++ {
+		fmt.Fprintf(&b, "%d,item %d,%d.%02d,20%02d-0%d-1%d\n", i, seed+i, i%1000, seed%100, i%30, 1+i%9, i%10)
+	}
+	return b.Bytes()
+}
+
+// fsync is the median time of a write of 4 KiB that is durable.
+func fsync(dir string) (time.Duration, error) {
+	f, err := os.Create(filepath.Join(dir, "fsync"))
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	times := make([]time.Duration, 50)
+	for i := range times {
+		begun := time.Now()
+		if _, err := f.Write(make([]byte, 4<<10)); err != nil {
+			return 0, err
+		}
+		if err := f.Sync(); err != nil {
+			return 0, err
+		}
+		times[i] = time.Since(begun)
+	}
+	slices.Sort(times)
+	return times[len(times)/2], nil
+}
+
+// server is a server of its own, and a client of it.
+type server struct {
+	cmd         *exec.Cmd
+	raw, source *client.Client
+}
+
+// serve starts a server on a free port of this machine and waits for its first answer.
+func serve(ctx context.Context, binary, dir string) (*server, error) {
+	data := filepath.Join(dir, "data")
+	cmd := exec.CommandContext(ctx, binary, "serve")
+	cmd.Env = append(os.Environ(), "SPECSTORE_DATA="+data, "SPECSTORE_ADDR=127.0.0.1:0", "DATABASE_URL=")
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	s := &server{cmd: cmd}
+	address := ""
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			return nil, errors.Join(errors.New("the server does not answer"), s.stop())
+		}
+		text, err := os.ReadFile(filepath.Join(data, "server.json"))
+		var at struct {
+			URL string `json:"url"`
+		}
+		if err != nil || json.Unmarshal(text, &at) != nil {
+			continue
+		}
+		if res, err := http.Get(at.URL + "/healthz"); err == nil {
+			address = at.URL
+			res.Body.Close()
+			break
+		}
+	}
+	var err error
+	if s.raw, err = s.client(ctx, binary, data, address, "rawstore"); err == nil {
+		s.source, err = s.client(ctx, binary, data, address, "source")
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.stop())
+	}
+	return s, nil
+}
+
+func (s *server) client(ctx context.Context, binary, data, address, service string) (*client.Client, error) {
+	cmd := exec.CommandContext(ctx, binary, "token", "--owner", owner, "--service", service, "--max-datasets", "100")
+	cmd.Env = append(os.Environ(), "SPECSTORE_DATA="+data, "DATABASE_URL=")
+	cmd.Stderr = os.Stderr
+	token, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("token: %w", err)
+	}
+	return client.New(client.Config{Server: address, Token: strings.TrimSpace(string(token))})
+}
+
+func (s *server) stop() error {
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	return s.cmd.Wait()
+}
+
+// pushed is what a push took.
+type pushed struct {
+	wall, cpu         time.Duration
+	reused, pipelines int
+}
+
+// push sends the files, then a spec of them, and follows the flow to its end.
+func (s *server) push(ctx context.Context, dataset string, files map[string][]byte) (pushed, error) {
+	before, err := s.cpu()
+	if err != nil {
+		return pushed{}, err
+	}
+	begun := time.Now()
+	described := map[string]client.File{}
+	for name, body := range files {
+		if described[name], err = client.Describe(name, bytes.NewReader(body)); err != nil {
+			return pushed{}, err
+		}
+	}
+	leaves, err := s.raw.AuthorizeRaw(ctx, owner, described)
+	if err != nil {
+		return pushed{}, err
+	}
+	mapping := map[string]any{}
+	var resources []any
+	for i := range len(files) {
+		name := fmt.Sprintf("t%d.csv", i)
+		leave := leaves[name]
+		if !leave.Exists {
+			if err := s.raw.UploadRaw(ctx, leave, name, bytes.NewReader(files[name]), int64(len(files[name]))); err != nil {
+				return pushed{}, err
+			}
+		}
+		mapping[name] = leave.ObjectURL()
+		resources = append(resources, map[string]any{"name": fmt.Sprintf("t%d", i), "path": name, "schema": map[string]any{"fields": []any{
+			map[string]any{"name": "id", "type": "integer"}, map[string]any{"name": "name", "type": "string"},
+			map[string]any{"name": "price", "type": "number"}, map[string]any{"name": "day", "type": "date"},
+		}}})
+	}
+	accepted, err := s.source.Upload(ctx, map[string]any{
+		"meta": map[string]any{"version": 1, "ownerid": owner, "dataset": dataset, "findability": "published"},
+		"inputs": []any{map[string]any{"kind": "datapackage", "parameters": map[string]any{
+			"resource-mapping": mapping, "descriptor": map[string]any{"name": dataset, "resources": resources},
+		}}},
+	}, "")
+	if err != nil {
+		return pushed{}, err
+	}
+	for _, err := range s.source.Watch(ctx, accepted.DatasetID, accepted.Revision()) {
+		if err != nil {
+			return pushed{}, err
+		}
+	}
+	wall := time.Since(begun)
+	after, err := s.cpu()
+	if err != nil {
+		return pushed{}, err
+	}
+	status, err := s.source.Status(ctx, accepted.DatasetID, accepted.Revision())
+	if err != nil {
+		return pushed{}, err
+	}
+	if status.State != "SUCCEEDED" {
+		return pushed{}, fmt.Errorf("%s is %s: %q", status.ID, status.State, status.ErrorLog)
+	}
+	p := pushed{wall: wall, cpu: after - before, pipelines: len(status.Pipelines)}
+	for _, one := range status.Pipelines {
+		if one.Reused != "" {
+			p.reused++
+		}
+	}
+	return p, nil
+}
+
+// cpu is the processor time of the server so far, in steps of a clock tick.
+func (s *server) cpu() (time.Duration, error) {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(s.cmd.Process.Pid) + "/stat")
+	if err != nil {
+		return 0, err
+	}
+	// proc_pid_stat(5): fields 14 and 15, in ticks of a hundredth of a second.
+	_, rest, _ := strings.Cut(string(text), ") ")
+	fields := strings.Fields(rest)
+	var ticks int64
+	for _, f := range fields[11:13] {
+		n, err := strconv.ParseInt(f, 10, 64)
+		if err != nil {
+			return 0, err
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond, nil
+}

@@ -1,0 +1,100 @@
+package cli_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/datahq/specstore/internal/testkit"
+)
+
+// maxResident is what a run may have in memory at its peak, whatever its table is like.
+const maxResident = 100 << 20
+
+// TestMemory runs the program itself on tables that are long, wide, or of large cells,
+// with all outputs, and looks at the peak of its memory.
+func TestMemory(t *testing.T) {
+	t.Parallel()
+	bin := filepath.Join(t.TempDir(), "specstore")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "../../cmd/specstore")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, c := range []struct {
+		name      string
+		columns   int
+		bytes     int64
+		cell      func(row, column int) string
+		fieldType string
+	}{
+		{name: "long", columns: 8, bytes: 40 << 20, fieldType: "integer", cell: func(r, c int) string { return fmt.Sprint(r*31 + c) }},
+		{name: "wide", columns: 1000, bytes: 20 << 20, fieldType: "number", cell: func(r, c int) string { return fmt.Sprintf("%d.%02d", r, c%100) }},
+		{name: "large cells", columns: 2, bytes: 30 << 20, fieldType: "string", cell: func(r, c int) string { return strings.Repeat(string(rune('a'+(r+c)%26)), 1<<20) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			spec := memoryTable(t, dir, c.columns, c.bytes, c.fieldType, c.cell)
+			cmd := exec.CommandContext(t.Context(), bin, "run", spec, "--out", filepath.Join(dir, "out"), "--quiet")
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			used, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage)
+			if !ok {
+				t.Skip("this system does not tell the peak of a process's memory")
+			}
+			resident := used.Maxrss << 10 // Linux counts in KiB
+			t.Logf("%d MiB at the peak", resident>>20)
+			if resident > maxResident {
+				t.Errorf("%d MiB at the peak, at most %d are allowed", resident>>20, maxResident>>20)
+			}
+		})
+	}
+}
+
+// memoryTable writes a table and a spec that asks for all that is made of one.
+func memoryTable(t *testing.T, dir string, columns int, size int64, fieldType string, cell func(row, column int) string) string {
+	t.Helper()
+	f := testkit.Must(os.Create(filepath.Join(dir, "t.csv")))(t)
+	defer f.Close()
+	w := bufio.NewWriter(f)
+	fields := make([]map[string]any, columns)
+	var written int64
+	write := func(s string) {
+		n := testkit.Must(w.WriteString(s))(t)
+		written += int64(n)
+	}
+	for c := range columns {
+		name := fmt.Sprintf("c%d", c)
+		fields[c] = map[string]any{"name": name, "type": fieldType}
+		write(name + ","[:min(1, columns-1-c)])
+	}
+	for r := 0; written < size; r++ {
+		write("\n")
+		for c := range columns {
+			write(cell(r, c) + ","[:min(1, columns-1-c)])
+		}
+	}
+	if err := w.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	spec := testkit.Must(json.Marshal(map[string]any{
+		"meta": map[string]any{"version": 1, "ownerid": "me", "dataset": "d"},
+		"inputs": []any{map[string]any{"kind": "datapackage", "url": "datapackage.json", "parameters": map[string]any{
+			"descriptor": map[string]any{"resources": []any{map[string]any{"name": "t", "path": "t.csv", "schema": map[string]any{"fields": fields}}}},
+		}}},
+		"outputs": []any{map[string]any{"kind": "parquet"}, map[string]any{"kind": "sqlite"}},
+	}))(t)
+	path := filepath.Join(dir, "spec.json")
+	if err := os.WriteFile(path, spec, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
