@@ -178,8 +178,8 @@ func (a adoption) revisions(ctx context.Context, tx sqldb.Tx, after string) (las
 		var finished, folded any
 		switch {
 		case !state.Ended() && len(left) > 0: // it may go on
-			if err := insertAdopted(ctx, tx, r.id, left); err != nil {
-				return "", err
+			for _, p := range left {
+				insertRow(ctx, tx, r.id, p.row, p.created, p.details)
 			}
 			rows := make([]*row, len(left))
 			for i := range left {
@@ -197,7 +197,7 @@ func (a adoption) revisions(ctx context.Context, tx sqldb.Tx, after string) (las
 			if !state.Ended() {
 				state, failures = Failed, append(failures, lostPipelines)
 			}
-			kept, err := unfold(string(raw(r.pipelines.String)))
+			kept, err := unfold(raw(r.pipelines.String))
 			if err != nil {
 				kept = nil // not as the original wrote it
 			}
@@ -268,15 +268,6 @@ func (a adoption) pipelines(ctx context.Context, tx sqldb.Tx, flowID string) ([]
 		list = append(list, p)
 	}
 	return list, rows.Err()
-}
-
-func insertAdopted(ctx context.Context, tx sqldb.Tx, flowID string, list []adopted) error {
-	for _, p := range list {
-		if err := insertRow(ctx, tx, flowID, p.row, p.created, p.details); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // mergeAdopted adds to what a revision kept of its pipelines those that the original

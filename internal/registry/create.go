@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -69,57 +70,43 @@ func (s *Store) CreateRevision(ctx context.Context, n New) (*Revision, error) {
 	if !storable(n.IdempotencyKey) {
 		return nil, errs.New(errs.Invalid, op, "the idempotency key is not UTF-8")
 	}
-	datasetID := n.OwnerID + "/" + n.Dataset
-	var flowID string
+	r := &Revision{
+		DatasetID: n.OwnerID + "/" + n.Dataset, OwnerID: n.OwnerID, Spec: n.Spec, Runner: n.Runner, PlannerVersion: n.PlannerVersion,
+		Attempt: 1, Errors: []string{}, Created: fromMicros(at), Modified: fromMicros(at),
+	}
+	findability := n.Findability
+	if findability == "" {
+		findability = "private"
+	}
+	var repeated string
 	err := s.db.Tx(ctx, func(ctx context.Context, tx sqldb.Tx) error {
 		// The owner's row is the lock under which the datasets are counted.
-		if _, err := tx.Exec(ctx, `INSERT INTO owner (id) VALUES ($1) ON CONFLICT (id) DO UPDATE SET id = owner.id`, n.OwnerID); err != nil {
-			return err
-		}
+		tx.Queue(ctx, func(row sqldb.Row) error { return row.Scan(&r.Owner) }, `
+			INSERT INTO owner (id, name)
+			VALUES ($1, CASE WHEN $2 <> '' AND NOT EXISTS (SELECT 1 FROM owner o WHERE o.name = $2 AND o.id <> $1) THEN $2 END)
+			ON CONFLICT (id) DO UPDATE SET name = COALESCE(excluded.name, owner.name)
+			RETURNING COALESCE(name, '')`, n.OwnerID, n.Owner)
+		repeated = ""
+		var hash sql.NullString
 		if n.IdempotencyKey != "" {
-			var hash sql.NullString
-			err := tx.QueryRow(ctx, `
+			tx.Queue(ctx, func(row sqldb.Row) error {
+				if err := row.Scan(&repeated, &hash); !noRows(err) {
+					return err
+				}
+				return nil
+			}, `
 				SELECT r.revision_id, r.idempotency_hash FROM dataset_revision r JOIN dataset d ON d.identifier = r.dataset_id
 				WHERE r.idempotency_key = $1 AND d.owner = $2 AND r.created_at > $3 ORDER BY r.created_at DESC LIMIT 1`,
-				n.IdempotencyKey, n.OwnerID, n.CreatedAt.Add(-idempotencyFor).UnixMicro()).Scan(&flowID, &hash)
-			switch {
-			case err == nil && hash.String != n.IdempotencyHash:
-				return errs.New(errs.Conflict, op, "the idempotency key was used for another upload")
-			case err == nil || !noRows(err):
-				return err
-			}
+				n.IdempotencyKey, n.OwnerID, n.CreatedAt.Add(-idempotencyFor).UnixMicro())
 		}
-		var deleted sql.NullInt64
-		err := tx.QueryRow(ctx, `SELECT deleted_at FROM dataset WHERE identifier = $1`, datasetID).Scan(&deleted)
-		isNew := noRows(err) || deleted.Valid
-		if err != nil && !noRows(err) {
-			return err
-		}
-		if isNew && n.MaxDatasets >= 0 {
-			var count int
-			if err := tx.QueryRow(ctx, `SELECT COUNT(*) FROM dataset WHERE owner = $1 AND deleted_at IS NULL`, n.OwnerID).Scan(&count); err != nil {
-				return err
-			}
-			if count >= n.MaxDatasets {
-				return errs.New(errs.Forbidden, op, "Max datasets for user exceeded plan limit (%d)", n.MaxDatasets)
-			}
-		}
-		if n.Owner != "" {
-			changed, err := tx.Exec(ctx, `
-				UPDATE owner SET name = $2 WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM owner o WHERE o.name = $2 AND o.id <> $1)`, n.OwnerID, n.Owner)
-			if err != nil {
-				return err
-			}
-			if changed == 0 && n.OwnerTaken != nil {
-				return n.OwnerTaken
-			}
-		}
-		findability := n.Findability
-		if findability == "" {
-			findability = "private"
-		}
-		var number, created int64
-		if err := tx.QueryRow(ctx, `
+		// How many datasets the owner has is asked for a new one only.
+		var count int64
+		tx.Queue(ctx, func(row sqldb.Row) error { return row.Scan(&count) }, `
+			SELECT CASE WHEN d.identifier IS NULL OR d.deleted_at IS NOT NULL
+				THEN (SELECT COUNT(*) FROM (SELECT 1 FROM dataset x WHERE x.owner = $2 AND x.deleted_at IS NULL LIMIT $3) y) ELSE -1 END
+			FROM (SELECT 1) one LEFT JOIN dataset d ON d.identifier = $1`, r.DatasetID, n.OwnerID, max(n.MaxDatasets, 0))
+		var created int64
+		err := tx.QueryRow(ctx, `
 			INSERT INTO dataset (identifier, owner, spec, created_at, updated_at, scheduled_for, findability, last_revision)
 			VALUES ($1, $2, $3, $4, $4, $5, $6, 1)
 			ON CONFLICT (identifier) DO UPDATE SET spec = $3, updated_at = $4, scheduled_for = $5,
@@ -130,65 +117,83 @@ func (s *Store) CreateRevision(ctx context.Context, n New) (*Revision, error) {
 					WHEN 'unlisted' IN ($6, dataset.findability) THEN 'unlisted'
 					ELSE 'published' END,
 				deleted_at = NULL, last_revision = dataset.last_revision + 1
-			RETURNING last_revision, created_at`,
-			datasetID, n.OwnerID, string(n.Spec), at, sqldb.Micros(n.ScheduledFor), findability).Scan(&number, &created); err != nil {
+			RETURNING last_revision, created_at, findability`,
+			r.DatasetID, n.OwnerID, string(n.Spec), at, sqldb.Micros(n.ScheduledFor), findability).Scan(&r.Number, &created, &r.Findability)
+		isNew := count >= 0
+		switch {
+		case err != nil:
 			return err
+		case repeated != "" && hash.String != n.IdempotencyHash:
+			return errs.New(errs.Conflict, op, "the idempotency key was used for another upload")
+		case repeated != "":
+			return errRepeated
+		case isNew && n.MaxDatasets >= 0 && count >= int64(n.MaxDatasets):
+			return errs.New(errs.Forbidden, op, "Max datasets for user exceeded plan limit (%d)", n.MaxDatasets)
+		case n.Owner != "" && r.Owner != n.Owner && n.OwnerTaken != nil:
+			return n.OwnerTaken
 		}
-		flowID = fmt.Sprintf("%s/%d", datasetID, number)
-		planned, err := n.Plan(number, fromMicros(created), isNew)
+		r.ID, r.DatasetCreated = fmt.Sprintf("%s/%d", r.DatasetID, r.Number), fromMicros(created)
+		planned, err := n.Plan(r.Number, r.DatasetCreated, isNew)
 		if err != nil {
 			return err
 		}
 		if len(planned) == 0 {
 			return errs.New(errs.Invalid, op, "nothing to do: the plan has no pipelines")
 		}
-		if _, err := tx.Exec(ctx, `
-			INSERT INTO dataset_revision (revision_id, dataset_id, revision, status, created_at, updated_at, queued_at, runner,
-				planner_version, idempotency_key, idempotency_hash, findability, spec)
-			VALUES ($1, $2, $3, $4, $5, $5, $5, $6, $7, $8, $9, $10, $11)`,
-			flowID, datasetID, number, Queued.Stored(), at, string(n.Runner), text(n.PlannerVersion),
-			text(n.IdempotencyKey), text(n.IdempotencyHash), findability, string(n.Spec)); err != nil {
-			return err
-		}
-		f := &flow{id: flowID, attempt: 1, now: at}
+		f := &flow{id: r.ID, attempt: 1, now: at}
+		r.Pipelines = make([]Pipeline, 0, len(planned))
+		values := make([]any, 0, 5*len(planned))
 		for i, p := range planned {
-			r := &row{ID: strings.TrimPrefix(p.ID, "./"), Title: p.Title, Position: int64(i)}
+			added := &row{ID: strings.TrimPrefix(p.ID, "./"), Title: p.Title, Position: int64(i)}
 			for _, d := range p.Dependencies {
-				r.Dependencies = append(r.Dependencies, strings.TrimPrefix(d, "./"))
+				added.Dependencies = append(added.Dependencies, strings.TrimPrefix(d, "./"))
 			}
-			if FlowOf(r.ID) != flowID {
-				return fmt.Errorf("%s: pipeline %q is not of flow %q", op, r.ID, flowID)
+			if FlowOf(added.ID) != r.ID {
+				return fmt.Errorf("%s: pipeline %q is not of flow %q", op, added.ID, r.ID)
 			}
-			if err := insertRow(ctx, tx, flowID, r, at, p.Details); err != nil {
-				return err
-			}
-			f.rows = append(f.rows, r)
-			f.event(r, KindQueue)
+			values = append(values, added.ID, added.Title, text(string(p.Details)), added.Position, lines(added.Dependencies))
+			f.rows = append(f.rows, added)
+			f.event(added, KindQueue)
+			r.Pipelines = append(r.Pipelines, added.public())
 		}
+		insertQueued.queue(ctx, tx, []any{r.ID, Queued.Stored(), at, at}, values)
 		if err := f.writeEvents(ctx, tx); err != nil {
 			return err
 		}
-		if err := s.tell(ctx, tx, flowID); err != nil {
-			return err
-		}
+		tx.Queue(ctx, nil, `
+			INSERT INTO dataset_revision (revision_id, dataset_id, revision, status, created_at, updated_at, queued_at, runner,
+				planner_version, idempotency_key, idempotency_hash, findability, spec, event_seq)
+			VALUES ($1, $2, $3, $4, $5, $5, $5, $6, $7, $8, $9, $10, $11, $12)`,
+			r.ID, r.DatasetID, r.Number, Queued.Stored(), at, string(n.Runner), text(n.PlannerVersion),
+			text(n.IdempotencyKey), text(n.IdempotencyHash), findability, string(n.Spec), f.seq)
+		s.tell(ctx, tx, r.ID)
 		if n.Enqueue != nil {
 			return n.Enqueue(ctx, tx)
 		}
 		return nil
 	})
+	if errors.Is(err, errRepeated) {
+		return s.Flow(ctx, repeated)
+	}
 	if err != nil {
 		return nil, err
 	}
-	s.wake(flowID)
-	return s.revision(ctx, `r.revision_id = $1`, flowID)
+	s.wake(r.ID)
+	return r, nil
 }
 
-func insertRow(ctx context.Context, tx sqldb.Tx, flowID string, p *row, at int64, details json.RawMessage) error {
-	_, err := tx.Exec(ctx, `
+// errRepeated takes a transaction back that repeats an earlier one.
+var errRepeated = errors.New("registry: an upload that was made before")
+
+// insertQueued adds the pipelines of a new revision, see [several].
+var insertQueued = several(`
+	INSERT INTO pipelines (flow_id, status, created_at, updated_at, pipeline_id, title, pipeline_details, position, dependencies) VALUES `, 4, 5)
+
+func insertRow(ctx context.Context, tx sqldb.Tx, flowID string, p *row, at int64, details json.RawMessage) {
+	tx.Queue(ctx, nil, `
 		INSERT INTO pipelines (pipeline_id, flow_id, title, pipeline_details, status, errors, stats, logs, created_at, updated_at,
 			position, dependencies, started_at, finished_at, progress, outputs, error_count)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $11, $12, $13, $14, $15, $16)`,
 		p.ID, flowID, p.Title, text(string(details)), p.State.Stored(), lines(p.Errors), text(string(p.Stats)), lines(p.Logs), at,
 		p.Position, lines(p.Dependencies), micros(p.Started), micros(p.Finished), text(string(p.Progress)), text(string(p.Outputs)), p.ErrorCount)
-	return err
 }

@@ -90,8 +90,8 @@ func (s *Store) Listen(ctx context.Context) {
 }
 
 // tell lets other processes know of a change when its transaction has committed.
-func (s *Store) tell(ctx context.Context, tx sqldb.Tx, flowID string) error {
-	return s.db.Notify(ctx, tx, channel, flowID)
+func (s *Store) tell(ctx context.Context, tx sqldb.Tx, flowID string) {
+	s.db.Notify(ctx, tx, channel, flowID)
 }
 
 // Watch gives a channel that receives after each change of a flow, of another process

@@ -61,6 +61,7 @@ type flow struct {
 	restarts   int64
 	holder     string // empty where nobody runs it
 	beat       int64
+	seq        int64 // of the last event
 	started    int64
 	descriptor string
 	rows       []*row

@@ -94,15 +94,13 @@ func (s *Store) Beat(ctx context.Context, flowID string, attempt int64, progress
 			if !json.Valid(p) {
 				return fmt.Errorf("registry.Beat: the progress of %q is not JSON", id)
 			}
-			if _, err := tx.Exec(ctx, `UPDATE pipelines SET progress = $3 WHERE pipeline_id = $1 AND flow_id = $2 AND status = 'running'`,
-				id, flowID, string(p)); err != nil {
-				return err
-			}
+			tx.Queue(ctx, nil, `UPDATE pipelines SET progress = $3 WHERE pipeline_id = $1 AND flow_id = $2 AND status = 'running'`,
+				id, flowID, string(p))
 		}
-		if len(progress) == 0 {
-			return nil
+		if len(progress) > 0 {
+			s.tell(ctx, tx, flowID)
 		}
-		return s.tell(ctx, tx, flowID)
+		return nil
 	})
 	if err == nil && ok && len(progress) > 0 {
 		s.wake(flowID)

@@ -89,52 +89,94 @@ func (s *Store) Flow(ctx context.Context, flowID string) (*Revision, error) {
 
 var errNotFound = errs.New(errs.NotFound, "registry", "there is none")
 
+// revision reads a revision and, while it is open, its pipelines, by one statement: it
+// sees both at one time. where may end with an order and a limit.
 func (s *Store) revision(ctx context.Context, where string, args ...any) (*Revision, error) {
-	r := &Revision{}
-	err := s.db.Read(ctx, func(ctx context.Context, tx sqldb.Tx) error {
-		var state, runner string
-		var owner, spec, failures, logs, stats, folded, descriptor, planner sql.NullString
-		var created, modified, datasetCreated int64
-		var started, finished sql.NullInt64
-		err := tx.QueryRow(ctx, `
-			SELECT r.revision_id, r.dataset_id, d.owner, o.name, r.revision, r.status, r.spec, d.findability, r.runner, r.attempt, r.restarts,
-				r.created_at, r.updated_at, r.started_at, r.finished_at, d.created_at, r.errors, r.logs, r.stats, r.pipelines,
-				r.descriptor_key, r.planner_version
-			FROM dataset_revision r JOIN dataset d ON d.identifier = r.dataset_id LEFT JOIN owner o ON o.id = d.owner
-			WHERE `+where, args...).
-			Scan(&r.ID, &r.DatasetID, &r.OwnerID, &owner, &r.Number, &state, &spec, &r.Findability, &runner, &r.Attempt, &r.Restarts,
-				&created, &modified, &started, &finished, &datasetCreated, &failures, &logs, &stats, &folded, &descriptor, &planner)
-		if noRows(err) {
-			return errNotFound
-		}
-		if err != nil {
+	var r *Revision
+	var list []*row
+	var folded []byte
+	var err error
+	err = s.db.Select(ctx, func(rows sqldb.Row) error {
+		var v storedRevision
+		var p storedRow
+		if err := rows.Scan(append(v.dest(), p.dest()...)...); err != nil {
 			return err
 		}
-		if r.State, err = ParseState(state); err != nil {
-			return err
+		if r == nil {
+			if r, err = v.revision(); err != nil {
+				return err
+			}
+			folded = v.folded
 		}
-		r.Owner, r.Runner, r.Spec = owner.String, Runner(runner), raw(spec.String)
-		r.Created, r.Modified, r.DatasetCreated = fromMicros(created), fromMicros(modified), fromMicros(datasetCreated)
-		r.Started, r.Finished = sqldb.Time(started), sqldb.Time(finished)
-		r.DescriptorKey, r.PlannerVersion = descriptor.String, planner.String
-		var list []*row
-		if r.State.Ended() {
-			r.Errors, r.Logs, r.Stats = parseLines(failures.String), parseLines(logs.String), raw(stats.String)
-			list, err = unfold(folded.String)
-		} else if list, err = readRows(ctx, tx, r.ID, true); err == nil {
-			r.Errors, r.Logs, r.Stats = summary(r.ID, list)
-			r.Stats = nil
+		if p.p.ID == "" {
+			return nil // it has ended
 		}
-		if r.Errors == nil {
-			r.Errors = []string{}
-		}
-		for _, p := range list {
-			r.Pipelines = append(r.Pipelines, p.public())
-		}
+		added, err := p.row()
+		list = append(list, added)
 		return err
-	})
+	}, `SELECT r.*, `+rowColumns+`, COALESCE(p.logs, '')
+		FROM (SELECT `+revisionColumns+`
+			FROM dataset_revision r JOIN dataset d ON d.identifier = r.dataset_id LEFT JOIN owner o ON o.id = d.owner
+			WHERE `+where+`) r
+		LEFT JOIN pipelines p ON p.flow_id = r.revision_id AND r.status IN ('pending', 'running')
+		ORDER BY p.position, p.pipeline_id`, args...)
 	if err != nil {
 		return nil, err
+	}
+	if r == nil {
+		return nil, errNotFound
+	}
+	if r.State.Ended() {
+		if list, err = unfold(folded); err != nil {
+			return nil, err
+		}
+	} else {
+		r.Errors, r.Logs, _ = summary(r.ID, list)
+	}
+	if r.Errors == nil {
+		r.Errors = []string{}
+	}
+	if len(list) > 0 {
+		r.Pipelines = make([]Pipeline, len(list))
+	}
+	for i, p := range list {
+		r.Pipelines[i] = p.public()
+	}
+	return r, nil
+}
+
+// revisionColumns are what a [storedRevision] is read from.
+const revisionColumns = `r.revision_id, r.dataset_id, d.owner, COALESCE(o.name, '') AS owner_name, r.revision, r.status, r.spec, d.findability, r.runner, r.attempt, r.restarts,
+	r.created_at, r.updated_at, COALESCE(r.started_at, 0) AS started_at, COALESCE(r.finished_at, 0) AS finished_at, d.created_at AS dataset_created_at,
+	COALESCE(r.errors, '') AS errors, COALESCE(r.logs, '') AS logs, r.stats, r.pipelines,
+	COALESCE(r.descriptor_key, '') AS descriptor_key, COALESCE(r.planner_version, '') AS planner_version`
+
+// storedRevision is a row of "dataset_revision" as it is read.
+type storedRevision struct {
+	r                                                    Revision
+	state, runner, failures, logs                        string
+	spec, stats, folded                                  []byte
+	created, modified, started, finished, datasetCreated int64
+}
+
+func (v *storedRevision) dest() []any {
+	r := &v.r
+	// There is room for those of a pipeline.
+	return append(make([]any, 0, 40), &r.ID, &r.DatasetID, &r.OwnerID, &r.Owner, &r.Number, &v.state, &v.spec, &r.Findability, &v.runner, &r.Attempt, &r.Restarts,
+		&v.created, &v.modified, &v.started, &v.finished, &v.datasetCreated, &v.failures, &v.logs, &v.stats, &v.folded,
+		&r.DescriptorKey, &r.PlannerVersion)
+}
+
+func (v *storedRevision) revision() (_ *Revision, err error) {
+	r := &v.r
+	if r.State, err = ParseState(v.state); err != nil {
+		return nil, err
+	}
+	r.Runner, r.Spec = Runner(v.runner), stored(v.spec)
+	r.Created, r.Modified, r.DatasetCreated = fromMicros(v.created), fromMicros(v.modified), fromMicros(v.datasetCreated)
+	r.Started, r.Finished = fromMicros(v.started), fromMicros(v.finished)
+	if r.State.Ended() {
+		r.Errors, r.Logs, r.Stats = parseLines(v.failures), parseLines(v.logs), stored(v.stats)
 	}
 	return r, nil
 }

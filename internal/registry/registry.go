@@ -16,7 +16,6 @@ package registry
 
 import (
 	"context"
-	"database/sql"
 	"embed"
 	"encoding/json"
 	"errors"
@@ -230,16 +229,12 @@ func (s *Store) Retry(ctx context.Context, flowID string, enqueue Enqueue) (bool
 		done = true
 		f.restarts, f.started, f.descriptor = 0, 0, ""
 		for _, p := range f.rows {
-			if err := insertRow(ctx, tx, f.id, p, f.now, nil); err != nil {
-				return err
-			}
+			insertRow(ctx, tx, f.id, p, f.now, nil)
 		}
 		f.restart(Failed, Cancelled)
-		if _, err := tx.Exec(ctx, `
+		tx.Queue(ctx, nil, `
 			UPDATE dataset_revision SET pipelines = NULL, logs = NULL, errors = NULL, stats = NULL, descriptor_key = NULL, finished_at = NULL
-			WHERE revision_id = $1`, f.id); err != nil {
-			return err
-		}
+			WHERE revision_id = $1`, f.id)
 		if enqueue != nil {
 			return enqueue(ctx, tx)
 		}
@@ -263,10 +258,10 @@ func (s *Store) changeTx(ctx context.Context, flowID string, fn func(context.Con
 		if err := fn(ctx, tx, f); err != nil {
 			return err
 		}
-		if changed, err = f.save(ctx, tx); err != nil || !changed {
-			return err
+		if changed, err = f.save(ctx, tx); err == nil && changed {
+			s.tell(ctx, tx, flowID)
 		}
-		return s.tell(ctx, tx, flowID)
+		return err
 	}); err != nil {
 		return err
 	}
@@ -284,65 +279,93 @@ func lock(ctx context.Context, tx sqldb.Tx, flowID string, now int64) (*flow, er
 		return nil, unknown
 	}
 	var state, runner string
-	var folded, descriptor sql.NullString
-	var started sql.NullInt64
-	err := tx.QueryRow(ctx, `
+	var folded []byte
+	found := true
+	tx.Queue(ctx, func(row sqldb.Row) error {
+		err := row.Scan(&f.dataset, &f.number, &state, &runner, &f.attempt, &f.restarts, &f.holder, &f.beat, &f.seq, &f.started, &folded, &f.descriptor)
+		if noRows(err) {
+			found, err = false, nil
+		}
+		return err
+	}, `
 		UPDATE dataset_revision SET attempt = attempt WHERE revision_id = $1
-		RETURNING dataset_id, revision, status, runner, attempt, restarts, COALESCE(holder, ''), beat, started_at, pipelines, descriptor_key`, flowID).
-		Scan(&f.dataset, &f.number, &state, &runner, &f.attempt, &f.restarts, &f.holder, &f.beat, &started, &folded, &descriptor)
-	if noRows(err) {
-		return nil, unknown
-	}
+		RETURNING dataset_id, revision, status, runner, attempt, restarts, COALESCE(holder, ''), beat, event_seq, COALESCE(started_at, 0),
+			pipelines, COALESCE(descriptor_key, '')`, flowID)
+	// The lock is there before the pipelines are looked at.
+	rows, err := readRows(ctx, tx, flowID, false)
 	if err != nil {
 		return nil, err
 	}
-	f.runner, f.started, f.descriptor = Runner(runner), started.Int64, descriptor.String
-	if f.state, err = ParseState(state); err != nil {
-		return nil, err
+	if !found {
+		return nil, unknown
 	}
-	if f.state.Ended() {
-		f.rows, err = unfold(folded.String)
-	} else {
-		f.rows, err = readRows(ctx, tx, flowID, false)
+	f.runner, f.rows = Runner(runner), rows
+	if f.state, err = ParseState(state); err == nil && f.state.Ended() {
+		f.rows, err = unfold(folded)
 	}
 	return f, err
 }
 
 // readRows reads the pipelines of an open flow.
 func readRows(ctx context.Context, tx sqldb.Tx, flowID string, logs bool) ([]*row, error) {
-	column := "NULL"
+	query := rowsQuery
 	if logs {
-		column = "logs"
+		query = rowsLogsQuery
 	}
-	rows, err := tx.Query(ctx, `
-		SELECT pipeline_id, title, status, errors, error_count, stats, position, dependencies, started_at, finished_at, progress, outputs, `+column+`
-		FROM pipelines WHERE flow_id = $1 ORDER BY position, pipeline_id`, flowID)
+	rows, err := tx.Query(ctx, query, flowID)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
 	var list []*row
 	for rows.Next() {
-		p := &row{}
-		var state string
-		var failures, stats, dependencies, progress, outputs, logs sql.NullString
-		var started, finished sql.NullInt64
-		if err := rows.Scan(&p.ID, &p.Title, &state, &failures, &p.ErrorCount, &stats, &p.Position, &dependencies,
-			&started, &finished, &progress, &outputs, &logs); err != nil {
+		var s storedRow
+		if err := rows.Scan(s.dest()...); err != nil {
 			return nil, err
 		}
-		if p.State, err = ParseState(state); err != nil {
+		p, err := s.row()
+		if err != nil {
 			return nil, err
 		}
-		p.Errors, p.Logs = parseLines(failures.String), parseLines(logs.String)
-		for _, d := range parseLines(dependencies.String) {
-			p.Dependencies = append(p.Dependencies, strings.TrimPrefix(d, "./"))
-		}
-		p.Stats, p.Progress, p.Outputs = raw(stats.String), raw(progress.String), raw(outputs.String)
-		p.Started, p.Finished = started.Int64, finished.Int64
 		list = append(list, p)
 	}
 	return list, rows.Err()
+}
+
+// rowColumns are what a [storedRow] is read from; of a row that is not there, empty.
+const (
+	rowColumns = `COALESCE(p.pipeline_id, ''), COALESCE(p.title, ''), COALESCE(p.status, ''), COALESCE(p.errors, ''), COALESCE(p.error_count, 0), p.stats,
+		COALESCE(p.position, 0), COALESCE(p.dependencies, ''), COALESCE(p.started_at, 0), COALESCE(p.finished_at, 0), p.progress, p.outputs`
+	rowsOf        = ` FROM pipelines p WHERE p.flow_id = $1 ORDER BY p.position, p.pipeline_id`
+	rowsQuery     = `SELECT ` + rowColumns + `, ''` + rowsOf
+	rowsLogsQuery = `SELECT ` + rowColumns + `, COALESCE(p.logs, '')` + rowsOf
+)
+
+// storedRow is a row of "pipelines" as it is read.
+type storedRow struct {
+	p                                   row
+	state, failures, dependencies, logs string
+	stats, progress, outputs            []byte
+}
+
+func (s *storedRow) dest() []any {
+	return []any{
+		&s.p.ID, &s.p.Title, &s.state, &s.failures, &s.p.ErrorCount, &s.stats, &s.p.Position, &s.dependencies,
+		&s.p.Started, &s.p.Finished, &s.progress, &s.outputs, &s.logs,
+	}
+}
+
+func (s *storedRow) row() (_ *row, err error) {
+	if s.p.State, err = ParseState(s.state); err != nil {
+		return nil, err
+	}
+	s.p.Errors, s.p.Logs = parseLines(s.failures), parseLines(s.logs)
+	s.p.Dependencies = parseLines(s.dependencies)
+	for i, d := range s.p.Dependencies {
+		s.p.Dependencies[i] = strings.TrimPrefix(d, "./")
+	}
+	s.p.Stats, s.p.Progress, s.p.Outputs = stored(s.stats), stored(s.progress), stored(s.outputs)
+	return &s.p, nil
 }
 
 // save writes what was changed in a flow, and folds it when it has ended.
@@ -352,17 +375,13 @@ func (f *flow) save(ctx context.Context, tx sqldb.Tx) (changed bool, err error) 
 			continue
 		}
 		changed = true
-		if _, err := tx.Exec(ctx, `
+		tx.Queue(ctx, nil, `
 			UPDATE pipelines SET status = $2, errors = $3, error_count = $4, stats = $5, started_at = $6, finished_at = $7,
 				progress = $8, outputs = $9, updated_at = $10 WHERE pipeline_id = $1`,
 			p.ID, p.State.Stored(), lines(p.Errors), p.ErrorCount, text(string(p.Stats)), micros(p.Started), micros(p.Finished),
-			text(string(p.Progress)), text(string(p.Outputs)), f.now); err != nil {
-			return false, err
-		}
+			text(string(p.Progress)), text(string(p.Outputs)), f.now)
 		if p.logged {
-			if _, err := tx.Exec(ctx, `UPDATE pipelines SET logs = $2 WHERE pipeline_id = $1`, p.ID, lines(p.Logs)); err != nil {
-				return false, err
-			}
+			tx.Queue(ctx, nil, `UPDATE pipelines SET logs = $2 WHERE pipeline_id = $1`, p.ID, lines(p.Logs))
 		}
 	}
 	if len(f.events) == 0 {
@@ -372,13 +391,11 @@ func (f *flow) save(ctx context.Context, tx sqldb.Tx) (changed bool, err error) 
 		return false, err
 	}
 	state := derive(f.rows)
-	if _, err := tx.Exec(ctx, `
-		UPDATE dataset_revision SET status = $2, attempt = $3, restarts = $4, started_at = $5, descriptor_key = $6,
+	tx.Queue(ctx, nil, `
+		UPDATE dataset_revision SET status = $2, attempt = $3, restarts = $4, started_at = $5, descriptor_key = $6, event_seq = $8,
 			updated_at = CASE WHEN status <> $2 THEN $7 ELSE updated_at END
 		WHERE revision_id = $1`,
-		f.id, state.Stored(), f.attempt, f.restarts, micros(f.started), text(f.descriptor), f.now); err != nil {
-		return false, err
-	}
+		f.id, state.Stored(), f.attempt, f.restarts, micros(f.started), text(f.descriptor), f.now, f.seq)
 	if !state.Ended() {
 		return true, nil
 	}
@@ -392,30 +409,23 @@ func (f *flow) save(ctx context.Context, tx sqldb.Tx) (changed bool, err error) 
 	if err != nil {
 		return false, err
 	}
-	if _, err := tx.Exec(ctx, `
+	tx.Queue(ctx, nil, `
 		UPDATE dataset_revision SET pipelines = $2, errors = $3, logs = $4, stats = $5, finished_at = $6, holder = NULL WHERE revision_id = $1`,
-		f.id, folded, lines(failures), lines(logs), text(string(stats)), f.now); err != nil {
-		return false, err
-	}
-	if _, err := tx.Exec(ctx, `DELETE FROM pipelines WHERE flow_id = $1`, f.id); err != nil {
-		return false, err
-	}
+		f.id, folded, lines(failures), lines(logs), text(string(stats)), f.now)
+	tx.Queue(ctx, nil, `DELETE FROM pipelines WHERE flow_id = $1`, f.id)
 	if state == Succeeded {
-		err = f.loosen(ctx, tx)
+		f.loosen(ctx, tx)
 	}
-	return true, err
+	return true, nil
 }
 
 // loosen shows a dataset to as many as the revision that succeeded and all that were
 // accepted after it want. What a revision takes away is taken when it is accepted;
 // what it gives is given here, so that a push that fails shows nobody anything.
-func (f *flow) loosen(ctx context.Context, tx sqldb.Tx) error {
+func (f *flow) loosen(ctx context.Context, tx sqldb.Tx) {
 	// The dataset's row is locked: no revision is accepted in between.
-	_, err := tx.Exec(ctx, `UPDATE dataset SET updated_at = updated_at WHERE identifier = $1`, f.dataset)
-	if err != nil {
-		return err
-	}
-	_, err = tx.Exec(ctx, `
+	tx.Queue(ctx, nil, `UPDATE dataset SET updated_at = updated_at WHERE identifier = $1`, f.dataset)
+	tx.Queue(ctx, nil, `
 		UPDATE dataset SET findability = (
 			SELECT CASE
 				WHEN COUNT(CASE r.findability WHEN 'published' THEN NULL ELSE 1 END) = 0 THEN 'published'
@@ -424,68 +434,73 @@ func (f *flow) loosen(ctx context.Context, tx sqldb.Tx) error {
 				ELSE dataset.findability END
 			FROM dataset_revision r WHERE r.dataset_id = dataset.identifier AND r.revision >= $2)
 		WHERE identifier = $1 AND findability <> 'published'`, f.dataset, f.number)
-	return err
 }
+
+// Events are added several at a time, see [several].
+var insertEvents = several(`INSERT INTO flow_event (at, flow_id, seq, pipeline, kind, body) VALUES `, 2, 4)
 
 // writeEvents numbers the events of a flow under its row lock and adds them.
 func (f *flow) writeEvents(ctx context.Context, tx sqldb.Tx) error {
-	var last int64
-	if err := tx.QueryRow(ctx, `UPDATE dataset_revision SET event_seq = event_seq + $2 WHERE revision_id = $1 RETURNING event_seq`,
-		f.id, len(f.events)).Scan(&last); err != nil {
-		return err
-	}
 	state := derive(f.rows)
-	for i, e := range f.events {
+	values := make([]any, 0, 4*len(f.events))
+	for _, e := range f.events {
 		e.body.Flow, e.body.Attempt = state, f.attempt
 		body, err := json.Marshal(e.body)
 		if err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, `INSERT INTO flow_event (flow_id, seq, at, pipeline, kind, body) VALUES ($1, $2, $3, $4, $5, $6)`,
-			f.id, last-int64(len(f.events)-1-i), f.now, e.Pipeline, string(e.Kind), string(body)); err != nil {
-			return err
-		}
+		f.seq++
+		values = append(values, f.seq, e.Pipeline, string(e.Kind), string(body))
 	}
+	insertEvents.queue(ctx, tx, []any{f.now, f.id}, values)
 	return nil
 }
 
-// fold is the pipelines as the revision keeps them: an object by ID, as the
-// original's, with what is ours beside.
-func fold(list []*row) (string, error) {
-	m := make(map[string]*row, len(list))
-	for _, p := range list {
-		if p.Errors == nil {
-			p.Errors = []string{}
-		}
-		m[p.ID] = p
-	}
-	b, err := json.Marshal(m)
-	return string(b), err
+// insertion is an INSERT of rows of several lengths: 1, 2, 4, 8 and 16, so that any
+// number is added by few statements, of which there are few to prepare.
+type insertion struct {
+	texts []string
+	own   int // values of each row
 }
 
-// unfold reads what fold, or the original, wrote.
-func unfold(folded string) ([]*row, error) {
-	if folded == "" {
-		return nil, nil
+// several makes an insertion into columns of which the first have one value for all
+// rows and the others, own, one for each.
+func several(head string, shared, own int) insertion {
+	var first strings.Builder
+	for i := range shared {
+		fmt.Fprintf(&first, "$%d, ", i+1)
 	}
-	var m map[string]*row
-	if err := json.Unmarshal([]byte(folded), &m); err != nil {
-		return nil, fmt.Errorf("registry: a revision's pipelines cannot be read: %w", err)
+	n := insertion{own: own}
+	for rows := 1; rows <= 16; rows *= 2 {
+		var b strings.Builder
+		b.WriteString(head)
+		for r := range rows {
+			if r > 0 {
+				b.WriteString(", ")
+			}
+			b.WriteString("(" + first.String())
+			for i := range own {
+				if i > 0 {
+					b.WriteString(", ")
+				}
+				fmt.Fprintf(&b, "$%d", shared+r*own+i+1)
+			}
+			b.WriteString(")")
+		}
+		n.texts = append(n.texts, b.String())
 	}
-	list := make([]*row, 0, len(m))
-	for id, p := range m {
-		if p != nil {
-			p.ID = id
-			list = append(list, p)
+	return n
+}
+
+// queue adds rows, whose values follow each other.
+func (n insertion) queue(ctx context.Context, tx sqldb.Tx, shared, values []any) {
+	for i := len(n.texts) - 1; i >= 0; i-- {
+		size := n.own << i
+		for len(values) >= size {
+			tx.Queue(ctx, nil, n.texts[i], append(slices.Clone(shared), values[:size]...)...)
+			values = values[size:]
 		}
 	}
-	slices.SortFunc(list, func(a, b *row) int {
-		if a.Position != b.Position {
-			return int(a.Position - b.Position)
-		}
-		return strings.Compare(a.ID, b.ID)
-	})
-	return list, nil
 }
 
 // storable reports whether a text can be in the database at all: PostgreSQL keeps UTF-8
@@ -515,6 +530,14 @@ func micros(n int64) any {
 	return n
 }
 
+// stored is JSON that was checked when it was written.
+func stored(b []byte) json.RawMessage {
+	if len(b) == 0 || string(b) == "null" {
+		return nil
+	}
+	return b
+}
+
 func raw(s string) json.RawMessage {
 	if s == "" || s == "null" || !json.Valid([]byte(s)) {
 		return nil
@@ -537,8 +560,11 @@ func lines(list []string) any {
 // parseLines reads a list of text; of what is no list of text it makes one, since
 // the original kept what it was sent.
 func parseLines(s string) []string {
-	if s == "" || s == "null" {
+	switch s {
+	case "", "null":
 		return nil
+	case "[]":
+		return []string{}
 	}
 	var list []string
 	if json.Unmarshal([]byte(s), &list) == nil {

@@ -29,28 +29,6 @@ const (
 	defaultConns   = 16
 )
 
-// PgxTx is the [Tx] of PostgreSQL.
-type PgxTx struct{ tx pgx.Tx }
-
-// Raw is the transaction beneath, for River, which adds its jobs in it.
-func (t PgxTx) Raw() pgx.Tx { return t.tx }
-
-// Exec implements [Tx].
-func (t PgxTx) Exec(ctx context.Context, query string, args ...any) (int64, error) {
-	tag, err := t.tx.Exec(ctx, query, args...)
-	return tag.RowsAffected(), err
-}
-
-// Query implements [Tx].
-func (t PgxTx) Query(ctx context.Context, query string, args ...any) (Rows, error) {
-	return t.tx.Query(ctx, query, args...)
-}
-
-// QueryRow implements [Tx].
-func (t PgxTx) QueryRow(ctx context.Context, query string, args ...any) Row {
-	return t.tx.QueryRow(ctx, query, args...)
-}
-
 // postgresConfig reads a URL in SQLAlchemy syntax; the rest of it is libpq's.
 func postgresConfig(c Config) (*pgxpool.Config, error) {
 	const op = "sqldb.Open"
@@ -91,7 +69,7 @@ func openPostgres(ctx context.Context, c Config) (*DB, error) {
 	if err != nil {
 		return nil, errs.Wrap(err, errs.Unavailable, "sqldb.Open", "the database cannot be reached: %s", connectReason(err))
 	}
-	return &DB{pg: pool}, nil
+	return &DB{pg: pool, trace: c.Trace}, nil
 }
 
 // connectReason says what an operator must look at, without address or password.
@@ -103,53 +81,6 @@ func connectReason(err error) string {
 		return "nobody answers at its address"
 	}
 	return "look at DATABASE_URL and at the server"
-}
-
-// tries is how often a transaction is begun that another one, which committed in
-// between, made impossible.
-const tries = 5
-
-func runPostgres(ctx context.Context, pool *pgxpool.Pool, options pgx.TxOptions, fn func(context.Context, Tx) error) error {
-	var err error
-	for range tries {
-		var tx pgx.Tx
-		if tx, err = beginPostgres(ctx, pool, options); err != nil {
-			return err
-		}
-		err = inPostgres(ctx, tx, fn)
-		if e, ok := errors.AsType[*pgconn.PgError](err); !ok || !overtaken[e.Code] {
-			return err
-		}
-	}
-	return err
-}
-
-// beginPostgres begins a transaction. Connections that broke while nobody used them
-// are found out here, one after the other, and nothing was done on them yet.
-func beginPostgres(ctx context.Context, pool *pgxpool.Pool, options pgx.TxOptions) (pgx.Tx, error) {
-	for broken := int32(0); ; broken++ {
-		tx, err := pool.BeginTx(ctx, options)
-		if err == nil {
-			return tx, nil
-		}
-		_, unreachable := errors.AsType[*pgconn.ConnectError](err)
-		if unreachable || broken > pool.Stat().MaxConns() || ctx.Err() != nil || !postgresAway(err) {
-			return nil, err
-		}
-	}
-}
-
-func inPostgres(ctx context.Context, tx pgx.Tx, fn func(context.Context, Tx) error) error {
-	defer func() {
-		// After a commit it does nothing; a panic, or the end of ctx, leaves nothing.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		defer cancel()
-		_ = tx.Rollback(ctx)
-	}()
-	if err := fn(ctx, PgxTx{tx}); err != nil {
-		return err
-	}
-	return tx.Commit(ctx)
 }
 
 // overtaken are the failures of a transaction that was not alone: that it was begun

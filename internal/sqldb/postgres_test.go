@@ -145,9 +145,7 @@ func TestListen(t *testing.T) {
 	}
 	tell := func(payload string, err error) {
 		_ = teller.Tx(t.Context(), func(ctx context.Context, tx sqldb.Tx) error {
-			if err := teller.Notify(ctx, tx, "topic_"+t.Name(), payload); err != nil {
-				t.Error(err)
-			}
+			teller.Notify(ctx, tx, "topic_"+t.Name(), payload)
 			return err
 		})
 	}

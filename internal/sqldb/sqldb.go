@@ -26,7 +26,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/datahq/specstore/internal/errs"
@@ -53,12 +52,16 @@ type Config struct {
 	// Conns is how many connections there are at most (of SQLite: that read). 0 is 8
 	// for SQLite, and 16 for PostgreSQL unless the URL has pool_max_conns.
 	Conns int
+	// Trace is told of each round trip, with the statements that it carries; on SQLite
+	// each statement is one. It must not use the database. nil is nobody.
+	Trace func(statements ...string)
 }
 
 // DB is an open database. It may be used from several goroutines.
 type DB struct {
-	lite *lite // one of the two
-	pg   *pgxpool.Pool
+	lite  *lite // one of the two
+	pg    *pgxpool.Pool
+	trace func(statements ...string) // of PostgreSQL; may be nil
 }
 
 // Rows are the rows of a query. Close may be called more than once.
@@ -76,6 +79,11 @@ type Row interface {
 
 // Tx is a transaction. It ends with the function that it was given to.
 type Tx interface {
+	// Queue adds a statement that needs no answer now: it runs after those before it
+	// and before those after it, at the latest at the commit, and on PostgreSQL it
+	// travels with them. scan, which may be nil, is given its row then. What it fails
+	// with, the next call or the commit fails with.
+	Queue(ctx context.Context, scan func(Row) error, query string, args ...any)
 	// Exec gives the number of rows that it changed.
 	Exec(ctx context.Context, query string, args ...any) (int64, error)
 	Query(ctx context.Context, query string, args ...any) (Rows, error)
@@ -163,7 +171,7 @@ func (db *DB) Tx(ctx context.Context, fn func(context.Context, Tx) error) error 
 	}
 	ctx = context.WithValue(ctx, inTx{db}, true)
 	if db.pg != nil {
-		return away(runPostgres(ctx, db.pg, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, fn))
+		return away(db.runPostgres(ctx, beginWrite, fn))
 	}
 	return away(db.lite.run(ctx, db.lite.write, fn))
 }
@@ -172,9 +180,28 @@ func (db *DB) Tx(ctx context.Context, fn func(context.Context, Tx) error) error 
 // write. It takes no lock.
 func (db *DB) Read(ctx context.Context, fn func(context.Context, Tx) error) error {
 	if db.pg != nil {
-		return away(runPostgres(ctx, db.pg, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, fn))
+		return away(db.runPostgres(ctx, beginRead, fn))
 	}
 	return away(db.lite.run(ctx, db.lite.read, fn))
+}
+
+// Select runs one statement that reads, which sees one state of the database without
+// a transaction, and calls each for its rows in turn.
+func (db *DB) Select(ctx context.Context, each func(Row) error, query string, args ...any) error {
+	if db.pg != nil {
+		return away(db.selectPostgres(ctx, each, query, args...))
+	}
+	rows, err := db.lite.read.QueryContext(ctx, query, args...)
+	if err != nil {
+		return away(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := each(rows); err != nil {
+			return away(err)
+		}
+	}
+	return away(rows.Err())
 }
 
 // away gives failures of the database that pass by themselves the kind Unavailable.
@@ -201,12 +228,11 @@ func (db *DB) Alone(ctx context.Context, name string, fn func(context.Context) e
 
 // Notify tells every process that listens, when tx has committed. On SQLite there
 // is only this one, and it does nothing.
-func (db *DB) Notify(ctx context.Context, tx Tx, channel, payload string) error {
+func (db *DB) Notify(ctx context.Context, tx Tx, channel, payload string) {
 	if db.pg == nil {
-		return nil
+		return
 	}
-	_, err := tx.Exec(ctx, `SELECT pg_notify($1, $2)`, channel, payload)
-	return err
+	tx.Queue(ctx, nil, `SELECT pg_notify($1, $2)`, channel, payload)
 }
 
 // Listen calls heard for what [DB.Notify] told until ctx ends; with an empty payload

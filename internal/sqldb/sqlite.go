@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"modernc.org/sqlite" // and its driver "sqlite"
+	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/datahq/specstore/internal/errs"
@@ -23,13 +23,32 @@ type lite struct {
 }
 
 // SQLTx is the [Tx] of SQLite.
-type SQLTx struct{ tx *sql.Tx }
+type SQLTx struct{ *liteTx }
+
+type liteTx struct {
+	tx  *sql.Tx
+	err error // of a statement that was queued
+}
 
 // Raw is the transaction beneath, for River, which adds its jobs in it.
-func (t SQLTx) Raw() *sql.Tx { return t.tx }
+func (t *liteTx) Raw() *sql.Tx { return t.tx }
+
+// Queue implements [Tx]. Here a statement has nowhere to travel and runs at once.
+func (t *liteTx) Queue(ctx context.Context, scan func(Row) error, query string, args ...any) {
+	switch {
+	case t.err != nil:
+	case scan == nil:
+		_, t.err = t.tx.ExecContext(ctx, query, args...)
+	default:
+		t.err = scan(t.tx.QueryRowContext(ctx, query, args...))
+	}
+}
 
 // Exec implements [Tx].
-func (t SQLTx) Exec(ctx context.Context, query string, args ...any) (int64, error) {
+func (t *liteTx) Exec(ctx context.Context, query string, args ...any) (int64, error) {
+	if t.err != nil {
+		return 0, t.err
+	}
 	res, err := t.tx.ExecContext(ctx, query, args...)
 	if err != nil {
 		return 0, err
@@ -38,7 +57,10 @@ func (t SQLTx) Exec(ctx context.Context, query string, args ...any) (int64, erro
 }
 
 // Query implements [Tx].
-func (t SQLTx) Query(ctx context.Context, query string, args ...any) (Rows, error) {
+func (t *liteTx) Query(ctx context.Context, query string, args ...any) (Rows, error) {
+	if t.err != nil {
+		return nil, t.err
+	}
 	rows, err := t.tx.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, err
@@ -47,9 +69,17 @@ func (t SQLTx) Query(ctx context.Context, query string, args ...any) (Rows, erro
 }
 
 // QueryRow implements [Tx].
-func (t SQLTx) QueryRow(ctx context.Context, query string, args ...any) Row {
+func (t *liteTx) QueryRow(ctx context.Context, query string, args ...any) Row {
+	if t.err != nil {
+		return failed{t.err}
+	}
 	return t.tx.QueryRowContext(ctx, query, args...)
 }
+
+// failed is the row of a query that was not made.
+type failed struct{ err error }
+
+func (f failed) Scan(...any) error { return f.err }
 
 type sqlRows struct{ *sql.Rows }
 
@@ -78,8 +108,8 @@ func openSQLite(ctx context.Context, c Config) (*DB, error) {
 	}
 	// In WAL mode synchronous=FULL syncs the log at each commit. The writer takes
 	// its lock at BEGIN, so that no transaction fails in the middle of its work.
-	if l.write, err = openPool(ctx, path, 1, "immediate", "journal_mode(WAL)", "synchronous(FULL)"); err == nil {
-		l.read, err = openPool(ctx, path, readers, "deferred", "query_only(1)")
+	if l.write, err = openPool(ctx, path, 1, c.Trace, "immediate", "journal_mode(WAL)", "synchronous(FULL)"); err == nil {
+		l.read, err = openPool(ctx, path, readers, c.Trace, "deferred", "query_only(1)")
 	}
 	if err != nil {
 		_ = l.close()
@@ -101,19 +131,20 @@ func openSQLiteReader(ctx context.Context, c Config) (*DB, error) {
 		return nil, errs.Wrap(err, errs.NotFound, op, "there is no database yet: start the server first")
 	}
 	l := &lite{}
-	if l.read, err = openPool(ctx, path, 1, "deferred", "query_only(1)"); err != nil {
+	if l.read, err = openPool(ctx, path, 1, c.Trace, "deferred", "query_only(1)"); err != nil {
 		return nil, errs.Wrap(err, errs.Unavailable, op, "the database cannot be opened")
 	}
 	return &DB{lite: l}, nil
 }
 
-func openPool(ctx context.Context, path string, size int, lock string, pragmas ...string) (*sql.DB, error) {
+func openPool(ctx context.Context, path string, size int, trace func(...string), lock string, pragmas ...string) (*sql.DB, error) {
 	q := url.Values{"_txlock": {lock}, "_pragma": append([]string{"busy_timeout(5000)", "foreign_keys(1)"}, pragmas...)}
 	name := url.URL{Scheme: "file", Path: path, RawQuery: q.Encode()}
-	pool, err := sql.Open("sqlite", name.String())
+	base, err := sqlite.NewConnector(name.String())
 	if err != nil {
 		return nil, err
 	}
+	pool := sql.OpenDB(preparing{base, trace})
 	pool.SetMaxOpenConns(size)
 	pool.SetMaxIdleConns(size)
 	if err := pool.PingContext(ctx); err != nil {
@@ -145,7 +176,8 @@ func (l *lite) run(ctx context.Context, pool *sql.DB, fn func(context.Context, T
 		return fmt.Errorf("begin: %w", err)
 	}
 	defer func() { _ = tx.Rollback() }() // after a commit it does nothing
-	if err := fn(ctx, SQLTx{tx}); err != nil {
+	t := SQLTx{&liteTx{tx: tx}}
+	if err := errors.Join(fn(ctx, t), t.err); err != nil {
 		return err
 	}
 	if err := tx.Commit(); err != nil {
