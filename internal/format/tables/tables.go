@@ -57,6 +57,9 @@ type Options struct {
 	Format string
 	Pool   *stream.Pool // lends the batches; nil: one of its own
 	Temp   string       // folder for temporary files
+	// First has the first of several files in a ZIP archive read, where none is named,
+	// as datapackage-pipelines does; else they are an error.
+	First bool
 }
 
 // CodeDialect is the code of a [format.Error] for reader options that are wrong.
@@ -109,12 +112,12 @@ func Open(ctx context.Context, src Source, o Options) (format.Reader, error) {
 	if packed == "" {
 		return open(ctx, src, name, o, false)
 	}
-	inside, err := unpack(src, packed, o)
+	inside, err := Unpack(src, packed, o)
 	if err != nil {
 		return nil, err
 	}
 	if name == "" {
-		name = FormatOf(nil, path.Ext(inside.name))
+		name = FormatOf(nil, path.Ext(inside.Name))
 	}
 	reader, err := open(ctx, inside.Source, name, o, true)
 	if err != nil {
