@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/datahq/specstore/internal/engine"
 	"github.com/datahq/specstore/internal/errs"
@@ -29,7 +30,8 @@ func stepCommand(env *Env) *cobra.Command {
 standard input and goes out on standard output, both in the protocol that
 processors of datapackage-pipelines speak. With nothing on standard input it is
 the first step of a pipeline. Files are read and written relative to the working
-folder.
+folder. What assembler.extract_readme and assembler.validate_resource make for the
+next step lies in the folder for temporary files, and goes with a step a day later.
 
 The processors: ` + strings.Join(standard.Names(), ", ") + `.
 
@@ -68,7 +70,11 @@ func runStep(ctx context.Context, env *Env, run, parameters string) error {
 	}
 	defer done()
 	world.Keep = os.TempDir() // the next step is another process
+	sweep(world.Keep, time.Now())
 	p, dependencies, err := wire.Read(env.Stdin)
+	if err == nil {
+		err = standard.Check(p.Descriptor)
+	}
 	if err != nil {
 		return exit(exitUsage, err)
 	}
@@ -80,6 +86,23 @@ func runStep(ctx context.Context, env *Env, run, parameters string) error {
 		return exit(exitData, err)
 	}
 	return err
+}
+
+// keptFor is how long a file stays that a step made for the next one, which may be a
+// process of datapackage-pipelines and removes nothing.
+const keptFor = 24 * time.Hour
+
+// sweep removes what earlier steps left for those behind them, and nobody needs now.
+func sweep(dir string, now time.Time) {
+	old, err := filepath.Glob(filepath.Join(dir, standard.KeptFiles+"*"))
+	if err != nil {
+		return
+	}
+	for _, name := range old {
+		if info, err := os.Lstat(name); err == nil && info.Mode().IsRegular() && now.Sub(info.ModTime()) > keptFor {
+			os.Remove(name)
+		}
+	}
 }
 
 // stepEnv is the world of processors that run in a folder of this machine. done

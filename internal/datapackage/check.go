@@ -102,11 +102,7 @@ const maxProblems = 1000 // that are told at once
 // that it is written by; the first thousand problems. What a Table Schema says is
 // checked by whoever reads the table.
 func Check(descriptor map[string]any) []Problem {
-	schema, err := compiled[Version(descriptor)]()
-	if err != nil {
-		return []Problem{{Message: err.Error()}}
-	}
-	problems := schema.Check(descriptor, maxProblems)
+	problems := CheckProfile(descriptor)
 	add := func(pointer, format string, args ...any) {
 		problems = append(problems, Problem{Pointer: pointer, Message: fmt.Sprintf(format, args...)})
 	}
@@ -144,6 +140,16 @@ func Check(descriptor map[string]any) []Problem {
 		}
 	}
 	return problems
+}
+
+// CheckProfile gives what the profile alone, a JSON Schema, says is wrong with a
+// descriptor; the first thousand problems.
+func CheckProfile(descriptor map[string]any) []Problem {
+	schema, err := compiled[Version(descriptor)]()
+	if err != nil {
+		return []Problem{{Message: err.Error()}}
+	}
+	return schema.Check(descriptor, maxProblems)
 }
 
 // Paths are those of a resource: none, one, or those of its parts.

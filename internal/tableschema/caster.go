@@ -132,6 +132,9 @@ func (c *Caster) CastKind(kind stream.Kind, cell []byte) (text []byte, null bool
 	if !ok {
 		text, ok = c.read(cell)
 	}
+	if !ok && kind == stream.Time && c.field.Type == "time" && bytes.IndexByte(cell, '.') >= 0 {
+		return nil, false, &CellError{Kind: TypeError, Message: fmt.Sprintf("field %q: %s has a fraction of a second, for which the field's format has no place: declare the format \"%%H:%%M:%%S.%%f\", or round the cells to seconds", c.field.Name, shown(cell))}
+	}
 	return c.checked(cell, text, ok)
 }
 

@@ -11,8 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
-	"strings"
 
 	"github.com/datahq/specstore/internal/format"
 	"github.com/datahq/specstore/internal/stream"
@@ -20,14 +18,13 @@ import (
 
 // Options say how a file is read.
 type Options struct {
-	Dialect    *format.Dialect // nil: found out from the first rows
-	Encoding   string          // empty: found out from the bytes
-	Pool       *stream.Pool    // lends the batches; nil: one of its own
-	SkipRows   int             // rows before the header that do not count; more than the dialect's
-	HeaderRows []int           // of what the dialect says, in its place; nil: as it says
-	NoHeader   bool            // there is none, whatever the dialect says
-	MaxColumns int             // of a row; 0 is format.MaxColumns
-	MaxCell    int             // bytes of a cell, of which a row may have twice as many; 0 is format.MaxCell
+	// Dialect says how the file is written. What delimits cells is found out from the
+	// first rows where it names no delimiter, or is nil.
+	Dialect    *format.Dialect
+	Encoding   string       // empty: found out from the bytes
+	Pool       *stream.Pool // lends the batches; nil: one of its own
+	MaxColumns int          // of a row; 0 is format.MaxColumns
+	MaxCell    int          // bytes of a cell, of which a row may have twice as many; 0 is format.MaxCell
 }
 
 const (
@@ -37,6 +34,8 @@ const (
 
 // Reader gives the rows of a file as batches of raw cells.
 type Reader struct {
+	*format.Rows
+
 	text    *format.Text
 	dialect format.Dialect
 	sniffed bool
@@ -49,14 +48,13 @@ type Reader struct {
 	readErr  error
 	row      int64 // physical number of the last row that was read
 
-	delim      byte
-	delimRest  []byte // of a delimiter longer than a byte
-	quote      byte   // 0: none
-	escape     byte   // 0: none
-	term       byte   // ends a row in the place of CR and LF; 0: none
-	stop       [256]bool
-	first      *stream.Batch // a row that Header read ahead
-	headerDone bool
+	delim     byte
+	delimRest []byte // of a delimiter longer than a byte
+	quote     byte   // 0: none
+	escape    byte   // 0: none
+	special   string // quote and escape, what ends a part of a quoted cell
+	term      byte   // ends a row in the place of CR and LF; 0: none
+	stop      [256]bool
 }
 
 // NewReader prepares a reader. Its error is an [format.Error] for an unknown encoding,
@@ -76,30 +74,22 @@ func NewReader(r io.Reader, o Options) (*Reader, error) {
 	if rd.maxCell == 0 {
 		rd.maxCell = format.MaxCell
 	}
-	adjust := func(d format.Dialect) format.Dialect {
-		d.SkipRows += o.SkipRows
-		if o.HeaderRows != nil {
-			d.HeaderRows = nil
-			for _, row := range o.HeaderRows {
-				d.HeaderRows = append(d.HeaderRows, row+o.SkipRows)
-			}
-		}
-		d.Header = d.Header && !o.NoHeader
-		return d
-	}
+	d := format.Default()
 	if o.Dialect != nil {
-		rd.use(adjust(*o.Dialect))
-		return rd, nil
+		d = *o.Dialect
 	}
-	for rd.end < sampleBytes && rd.readErr == nil {
-		rd.fill()
+	if rd.sniffed = o.Dialect == nil || d.Delimiter == ""; rd.sniffed {
+		for rd.end < sampleBytes && rd.readErr == nil {
+			rd.fill()
+		}
+		skip := d.SkipRows
+		if len(d.HeaderRows) > 0 {
+			skip = d.HeaderRows[0] - 1
+		}
+		d = sniff(rd.buf[:rd.end], rd.readErr != nil, d, skip)
 	}
-	skip := o.SkipRows
-	if len(o.HeaderRows) > 0 {
-		skip += o.HeaderRows[0] - 1
-	}
-	rd.sniffed = true
-	rd.use(adjust(sniff(rd.buf[:rd.end], rd.readErr != nil, skip)))
+	rd.use(d)
+	rd.Rows = format.NewRows(rd, d, rd.pool)
 	return rd, nil
 }
 
@@ -120,6 +110,7 @@ func (r *Reader) use(d format.Dialect) {
 		r.escape = d.EscapeChar[0]
 		r.stop[r.escape] = true
 	}
+	r.special = string([]byte{r.quote, r.escape})
 	r.stop[r.delim], r.stop[0] = true, true
 	if t := d.LineTerminator; len(t) == 1 && t != "\r" && t != "\n" {
 		r.term = t[0]
@@ -141,134 +132,27 @@ func (r *Reader) Sniffed() bool { return r.sniffed }
 // Notes says what was read otherwise than declared.
 func (r *Reader) Notes() []string { return r.text.Notes() }
 
-// Close does nothing: a reader holds memory alone.
-func (r *Reader) Close() error { return nil }
-
-// Header gives the labels of the columns, white space round them cut. It is nil
-// where the dialect says that there is no header. A file without any row gives
-// io.EOF, one that ends before the header an [format.Error].
-func (r *Reader) Header() ([]string, error) {
-	labels, err := r.header()
-	if err == io.EOF && r.row > 0 {
-		err = &format.Error{Code: format.CodeSource, Message: fmt.Sprintf("the file ends after row %d, before the row that its dialect takes for the first", r.row)}
-	}
-	return labels, err
+// Close lets go what was read ahead. A reader holds memory alone.
+func (r *Reader) Close() error {
+	r.Rows.Close()
+	return nil
 }
 
-func (r *Reader) header() ([]string, error) {
-	r.headerDone = true
-	b := r.pool.Get()
-	for range r.dialect.SkipRows {
-		b.Reset()
-		if err := r.readRow(b); err != nil {
-			b.Release()
-			return nil, err
-		}
+// Row is the physical number of the last row that was read.
+func (r *Reader) Row() int64 { return r.row }
+
+// Begins reports whether the next row begins with a text.
+func (r *Reader) Begins(text string) (bool, error) {
+	for r.end-r.pos < len(text) && r.readErr == nil {
+		r.fill()
 	}
-	if !r.dialect.Header {
-		b.Reset()
-		if err := r.nextRow(b); err != nil {
-			b.Release()
-			return nil, err
-		}
-		r.first = b
-		return nil, nil
-	}
-	defer b.Release()
-	rows := r.dialect.HeaderRows
-	if len(rows) == 0 {
-		rows = []int{int(r.row) + 1}
-	}
-	var labels []string
-	for i, want := range rows {
-		for {
-			b.Reset()
-			if err := r.nextRow(b); err != nil {
-				return nil, err
-			}
-			if r.row >= int64(want) {
-				break
-			}
-		}
-		for c := range b.Width(0) {
-			label := strings.TrimSpace(string(b.Cell(0, c)))
-			switch {
-			case c >= len(labels):
-				labels = append(labels, label)
-			case i > 0 && label != "":
-				labels[c] += r.dialect.HeaderJoin + label
-			}
-		}
-	}
-	if len(rows) == 1 && b.Width(0) == 1 && len(b.Cell(0, 0)) == 0 {
-		labels = []string{} // an empty line names nothing
-	}
-	return labels, nil
+	return bytes.HasPrefix(r.buf[r.pos:r.end], []byte(text)), nil
 }
 
-// Next gives the next rows. Rows are numbered as they stand in the file, the
-// header and rows that are dropped included. A row that is an empty line has one
-// empty cell. Rows before one that cannot be read are given first, its [format.Error]
-// by the next call. The end is io.EOF; the caller releases the batch.
-func (r *Reader) Next() (*stream.Batch, error) {
-	if !r.headerDone {
-		if _, err := r.Header(); err != nil {
-			return nil, err
-		}
-	}
-	b := r.first
-	r.first = nil
-	if b == nil {
-		b = r.pool.Get()
-	}
-	for !b.Full() {
-		err := r.nextRow(b)
-		if err != nil && b.Rows() > 0 {
-			return b, nil // the next call meets the same error
-		}
-		if err != nil {
-			b.Release()
-			return nil, err
-		}
-	}
-	return b, nil
-}
-
-// nextRow appends the next row that is no comment.
-func (r *Reader) nextRow(b *stream.Batch) error {
-	for {
-		if _, dropped := slices.BinarySearch(r.dialect.CommentRows, int(r.row)+1); dropped {
-			if err := r.skipRow(); err != nil {
-				return err
-			}
-			continue
-		}
-		if r.dialect.CommentChar != "" {
-			for r.end-r.pos < len(r.dialect.CommentChar) && r.readErr == nil {
-				r.fill()
-			}
-			if bytes.HasPrefix(r.buf[r.pos:r.end], []byte(r.dialect.CommentChar)) {
-				if err := r.skipRow(); err != nil {
-					return err
-				}
-				continue
-			}
-		}
-		return r.readRow(b)
-	}
-}
-
-// skipRow drops one row.
-func (r *Reader) skipRow() error {
-	scratch := r.pool.Get()
-	defer scratch.Release()
-	return r.readRow(scratch)
-}
-
-// readRow appends one row. A row that the buffer does not hold whole is parsed
-// again when there is twice as much of it, so that the work stays in proportion
-// to its length however little each read gives.
-func (r *Reader) readRow(b *stream.Batch) error {
+// ReadRow appends one row; a row that is an empty line has one empty cell. One that the
+// buffer does not hold whole is parsed again when there is twice as much of it, so that
+// the work stays in proportion to its length however little each read gives.
+func (r *Reader) ReadRow(b *stream.Batch) error {
 	for {
 		if r.pos == r.end && r.readErr != nil {
 			if r.readErr != io.EOF {
@@ -434,7 +318,7 @@ func (r *Reader) quoted(b *stream.Batch, buf []byte, last bool) (int, bool) {
 		if r.escape == 0 || r.escape == r.quote {
 			i = bytes.IndexByte(buf[p:], r.quote)
 		} else {
-			i = bytes.IndexAny(buf[p:], string([]byte{r.quote, r.escape}))
+			i = bytes.IndexAny(buf[p:], r.special)
 		}
 		if i < 0 {
 			if !last || len(buf) > r.maxCell {

@@ -12,14 +12,15 @@ func Delimiters() []string { return []string{",", ";", "\t", "|"} }
 
 const sampleRows = 100
 
-// sniff finds the delimiter of a file that declares none: the one that cuts most
-// rows of the sample into the same number of cells, more than one. It also finds
-// out whether a blank follows every delimiter. The first rows may be skipped.
-func sniff(sample []byte, whole bool, skip int) format.Dialect {
-	best := format.Default()
+// sniff finds the delimiter of a file whose dialect names none: the one that cuts most
+// rows of the sample into the same number of cells, more than one. It also finds out
+// whether a blank follows every delimiter. The first rows may be skipped.
+func sniff(sample []byte, whole bool, declared format.Dialect, skip int) format.Dialect {
+	best := declared
+	best.Delimiter = format.Default().Delimiter
 	score := 0.0
 	for _, delimiter := range Delimiters() {
-		d := format.Default()
+		d := declared
 		d.Delimiter = delimiter
 		same, width, blanks := measure(sample, whole, d, skip)
 		if width < 2 {
@@ -28,7 +29,7 @@ func sniff(sample []byte, whole bool, skip int) format.Dialect {
 		// A little weight on the width decides between equals.
 		if s := same + float64(min(width, 100))/1e4; s > score+1e-9 {
 			score = s
-			d.SkipInitialSpace = blanks
+			d.SkipInitialSpace = declared.SkipInitialSpace || blanks
 			best = d
 		}
 	}

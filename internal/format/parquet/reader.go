@@ -8,7 +8,9 @@
 // why it is our own and not the library's, which expands what a file claims.
 //
 // The writer looks at a table twice, to choose for each column the narrowest type
-// that keeps every value exactly, and gives the same bytes for the same table.
+// that keeps every value exactly, and gives the same bytes for the same table. It
+// holds the rows of one row group, as text, and writes them column by column: memory
+// does not depend on the number of columns.
 package parquet
 
 import (

@@ -176,3 +176,88 @@ func (t *thriftReader) skipValue(kind byte, item bool) {
 		t.fail()
 	}
 }
+
+// thriftWriter writes the compact protocol. Its zero value is ready for a value that
+// stands in a list; reset begins a structure that stands alone.
+type thriftWriter struct {
+	buf   []byte
+	last  int16   // field of the open structure
+	outer []int16 // of those round it
+}
+
+// reset begins a structure anew.
+func (t *thriftWriter) reset() {
+	t.buf, t.outer = t.buf[:0], t.outer[:0]
+	t.open()
+}
+
+// open begins a structure that is an item of a list.
+func (t *thriftWriter) open() {
+	t.outer = append(t.outer, t.last)
+	t.last = 0
+}
+
+// begin begins a structure that is a field; close ends either.
+func (t *thriftWriter) begin(id int16) {
+	t.field(id, thriftStruct)
+	t.open()
+}
+
+func (t *thriftWriter) close() {
+	t.buf = append(t.buf, 0)
+	t.last = t.outer[len(t.outer)-1]
+	t.outer = t.outer[:len(t.outer)-1]
+}
+
+// field begins a field. They come in the order of their numbers, which are small.
+func (t *thriftWriter) field(id int16, kind byte) {
+	t.buf = append(t.buf, byte(id-t.last)<<4|kind)
+	t.last = id
+}
+
+func (t *thriftWriter) varint(n int64) { t.buf = binary.AppendVarint(t.buf, n) }
+
+func (t *thriftWriter) i32(id int16, n int64) {
+	t.field(id, thriftI32)
+	t.varint(n)
+}
+
+func (t *thriftWriter) i64(id int16, n int64) {
+	t.field(id, thriftI64)
+	t.varint(n)
+}
+
+func (t *thriftWriter) int8(id int16, n byte) {
+	t.field(id, thriftByte)
+	t.buf = append(t.buf, n)
+}
+
+func (t *thriftWriter) boolean(id int16, v bool) {
+	if v {
+		t.field(id, thriftTrue)
+	} else {
+		t.field(id, thriftFalse)
+	}
+}
+
+func (t *thriftWriter) binary(id int16, b []byte) {
+	t.field(id, thriftBinary)
+	t.text(string(b))
+}
+
+// text writes a text that is an item of a list.
+func (t *thriftWriter) text(s string) {
+	t.buf = binary.AppendUvarint(t.buf, uint64(len(s)))
+	t.buf = append(t.buf, s...)
+}
+
+// list begins a list, whose items follow.
+func (t *thriftWriter) list(id int16, kind byte, n int) {
+	t.field(id, thriftList)
+	if n < 15 {
+		t.buf = append(t.buf, byte(n)<<4|kind)
+		return
+	}
+	t.buf = append(t.buf, 15<<4|kind)
+	t.buf = binary.AppendUvarint(t.buf, uint64(n))
+}

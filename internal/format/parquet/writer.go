@@ -3,17 +3,13 @@ package parquet
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"iter"
 	"math"
-	"reflect"
 	"strconv"
 
 	"github.com/klauspost/compress/zstd"
-	"github.com/parquet-go/parquet-go"
-	"github.com/parquet-go/parquet-go/format"
 
 	"github.com/datahq/specstore/internal/errs"
 	"github.com/datahq/specstore/internal/stream"
@@ -21,23 +17,16 @@ import (
 )
 
 const (
-	// groupBytes bounds a row group before compression. It is held in memory
-	// compressed, and its dictionaries beside it.
-	groupBytes = 8 << 20
-	// pageBudget of all columns is parted among them.
-	writePages          = 8 << 20
-	leastPage, mostPage = 512, 128 << 10
-	// Rows are held back, with valueBytes a cell, and handed on column by column.
-	pendingRows     = 4096
-	pendingBytes    = 2 << 20
-	valueBytes      = 24
-	createdBy       = "specstore version 1"
-	dictionaryShare = 4 // of a page's size times so many
-	wideColumns     = 128
+	// groupBytes bounds the rows of a group in memory; a row may take it over that.
+	// Each group has an entry for every column in the metadata: where these grow long,
+	// groups become larger.
+	groupBytes   = 16 << 20
+	largeGroup   = 64 << 20
+	longMetadata = maxFooter / 4
+	pageBytes    = 128 << 10 // of values, before compression
+	pageRows     = 32 << 10
+	createdBy    = "specstore version 2"
 )
-
-// maxWritten bounds the columns of a file that is written: each holds buffers of its own.
-const maxWritten = 2000
 
 // Write writes a table as one Parquet file. rows is called twice: the first time to
 // see which values columns hold, for the types that keep each of them exactly. The
@@ -47,12 +36,12 @@ const maxWritten = 2000
 // Integers are INT64, or DECIMAL where they are larger; numbers DECIMAL where 38
 // digits hold them all, else DOUBLE where that loses nothing; what fits none is
 // text. All columns may have nulls.
+//
+// Memory holds one row group, which is written column by column, so that it does not
+// depend on the number of columns: there may be as many as a schema has.
 func Write(ctx context.Context, w io.Writer, schema *tableschema.Schema, rows func() iter.Seq2[*stream.Batch, error]) (notes []string, err error) {
 	if len(schema.Fields) == 0 {
 		return nil, errs.New(errs.Invalid, "parquet.Write", "a Parquet file needs a column")
-	}
-	if len(schema.Fields) > maxWritten {
-		return nil, errs.New(errs.Invalid, "parquet.Write", "a Parquet file is written with at most %d columns, and this table has %d", maxWritten, len(schema.Fields))
 	}
 	measures := make([]measure, len(schema.Fields))
 	for i, f := range schema.Fields {
@@ -73,276 +62,235 @@ func Write(ctx context.Context, w io.Writer, schema *tableschema.Schema, rows fu
 			}
 		}
 	}
-	fw := newFileWriter(w, schema, measures)
+	fw, err := newFileWriter(w, schema, measures)
+	if err != nil {
+		return nil, err
+	}
 	for b, err := range rows() {
 		if err == nil {
 			err = context.Cause(ctx)
 		}
 		if err == nil {
-			err = fw.writeBatch(b)
+			err = fw.writeBatch(ctx, b)
 		}
 		if err != nil {
 			return nil, err
 		}
 	}
-	return fw.notes, fw.close()
+	return fw.notes, fw.close(ctx)
 }
 
 // fileWriter cuts pages and row groups by rows and bytes alone, so that the file is
 // the same however the rows come in batches.
 type fileWriter struct {
-	w       *parquet.Writer //nolint:staticcheck // the other writers want a Go type of the rows, which are known at run time only
-	out     []*parquet.ColumnWriter
+	w       io.Writer
+	offset  int64 // in the file
+	names   []string
 	plans   []plan
 	notes   []string
-	pending [][]parquet.Value
-	arena   []byte // of the values' bytes
-	rows    int    // pending
-	bytes   int    // pending
-	text    int    // of them, the cells'
-	group   int    // bytes of the row group
+	rows    int64
+	group   *stream.Batch // the rows of the group that is gathered
+	most    int           // bytes of a group
+	groups  thriftWriter  // the metadata of the groups that were written
+	count   int           // of them
+	chunk   chunkWriter
+	encoder *zstd.Encoder
 }
 
-func newFileWriter(w io.Writer, schema *tableschema.Schema, measures []measure) *fileWriter {
-	fw := &fileWriter{plans: make([]plan, len(measures)), pending: make([][]parquet.Value, len(measures))}
-	dictionaries := len(measures) <= wideColumns
-	root := &ordered{}
-	page := max(leastPage, min(mostPage, writePages/len(measures)))
+func newFileWriter(w io.Writer, schema *tableschema.Schema, measures []measure) (*fileWriter, error) {
+	fw := &fileWriter{w: w, group: &stream.Batch{}, most: groupBytes}
 	for i, f := range schema.Fields {
 		p := measures[i].plan(f.Name)
-		fw.plans[i] = p
 		if p.note != "" {
 			fw.notes = append(fw.notes, p.note)
 		}
-		node := p.node()
-		if p.form == formString && dictionaries {
-			node = parquet.Encoded(node, &parquet.RLEDictionary)
-		}
-		root.fields = append(root.fields, &field{parquet.Optional(node), f.Name})
+		fw.names, fw.plans = append(fw.names, f.Name), append(fw.plans, p)
 	}
-	fw.w = parquet.NewWriter(w, &parquet.WriterConfig{
-		CreatedBy:          createdBy,
-		Schema:             parquet.NewSchema("schema", root),
-		Compression:        &zstdCodec{},
-		PageBufferSize:     page,
-		WriteBufferSize:    64 << 10,
-		DataPageVersion:    1,
-		MaxRowsPerRowGroup: math.MaxInt64,
-		DictionaryMaxBytes: int64(page) * dictionaryShare,
-		ColumnPageBuffers:  parquet.NewBufferPool(),
-	})
-	fw.out = fw.w.ColumnWriters()
-	return fw
-}
-
-// ordered is a group whose fields keep their order.
-type ordered struct {
-	parquet.Group
-	fields []parquet.Field
-}
-
-// Fields gives the fields in their order.
-func (o *ordered) Fields() []parquet.Field { return o.fields }
-
-// GoType is not used: no Go value is written as a row.
-func (o *ordered) GoType() reflect.Type { return reflect.TypeFor[map[string]any]() }
-
-type field struct {
-	parquet.Node
-	name string
-}
-
-// Name is the field's name, as it is.
-func (f *field) Name() string { return f.name }
-
-// Value is not used: no Go value is written as a row.
-func (f *field) Value(base reflect.Value) reflect.Value { return base }
-
-func (p plan) node() parquet.Node {
-	switch p.form {
-	case formJSON:
-		return parquet.JSON()
-	case formBoolean:
-		return parquet.Leaf(parquet.BooleanType)
-	case formInt32:
-		return parquet.Leaf(parquet.Int32Type)
-	case formInt64:
-		return parquet.Leaf(parquet.Int64Type)
-	case formDouble:
-		return parquet.Leaf(parquet.DoubleType)
-	case formDate:
-		return parquet.Date()
-	case formTime:
-		return parquet.TimeAdjusted(p.unit(), false)
-	case formTimestamp:
-		return parquet.TimestampAdjusted(p.unit(), p.adjusted)
-	case formDecimal:
-		switch {
-		case p.precision <= 9:
-			return parquet.Decimal(p.scale, p.precision, parquet.Int32Type)
-		case p.precision <= 18:
-			return parquet.Decimal(p.scale, p.precision, parquet.Int64Type)
-		}
-		return parquet.Decimal(p.scale, p.precision, parquet.FixedLenByteArrayType(decimalBytes(p.precision)))
-	default: // of the others there is nothing to say
+	var err error
+	// A window of pages: the usual one keeps megabytes that no page fills.
+	fw.encoder, err = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(pageBytes), zstd.WithLowerEncoderMem(true), zstd.WithZeroFrames(true), zstd.WithEncoderCRC(false))
+	if err != nil {
+		return nil, fmt.Errorf("parquet: %w", err)
 	}
-	return parquet.String()
+	return fw, fw.write([]byte(magic))
 }
 
-func (p plan) unit() parquet.TimeUnit {
-	if p.nanos {
-		return parquet.Nanosecond
+func (w *fileWriter) write(b []byte) error {
+	n, err := w.w.Write(b)
+	w.offset += int64(n)
+	if err != nil {
+		return fmt.Errorf("parquet: %w", err)
 	}
-	return parquet.Microsecond
+	return nil
 }
 
-func (w *fileWriter) writeBatch(b *stream.Batch) error {
+func (w *fileWriter) writeBatch(ctx context.Context, b *stream.Batch) error {
+	const cellBytes, rowBytes = 5, 12 // that a batch has beside the text
 	for r := range b.Rows() {
 		for c := range w.plans {
-			v := parquet.NullValue()
-			size := valueBytes
-			level := 0
-			if !b.Null(r, c) {
-				cell := b.Cell(r, c)
-				var ok bool
-				if v, ok = w.value(&w.plans[c], cell); !ok {
-					return fmt.Errorf("parquet: row %d: the rows are not those that were measured", b.Number(r))
-				}
-				size += len(cell)
-				w.text += len(cell)
-				level = 1
+			if b.Null(r, c) {
+				w.group.AppendNull()
+			} else {
+				w.group.Append(b.Cell(r, c))
 			}
-			w.bytes += size
-			w.pending[c] = append(w.pending[c], v.Level(0, level, c))
 		}
-		w.rows++
-		if w.rows == pendingRows || w.bytes >= pendingBytes {
-			if err := w.flush(); err != nil {
-				return err
-			}
+		w.group.EndRow(b.Number(r))
+		if w.group.Bytes()+w.group.Rows()*(len(w.plans)*cellBytes+rowBytes) < w.most {
+			continue
+		}
+		if err := w.flush(ctx); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// flush hands on the pending rows, and ends the row group where it is full.
-func (w *fileWriter) flush() error {
-	for c, values := range w.pending {
-		if _, err := w.out[c].WriteRowValues(values); err != nil {
-			return fmt.Errorf("parquet: %w", err)
-		}
-		clear(values)
-		w.pending[c] = values[:0]
-	}
-	if w.arena = w.arena[:0]; cap(w.arena) > 2*pendingBytes {
-		w.arena = nil
-	}
-	w.group += w.text + w.rows*len(w.out)
-	w.rows, w.bytes, w.text = 0, 0, 0
-	if w.group < groupBytes {
+// flush writes the gathered rows as a row group.
+func (w *fileWriter) flush(ctx context.Context) error {
+	if w.group.Rows() == 0 {
 		return nil
 	}
-	w.group = 0
-	if err := w.w.Flush(); err != nil {
-		return fmt.Errorf("parquet: %w", err)
+	g := &w.groups
+	start, size := w.offset, int64(0)
+	g.open()
+	g.list(1, thriftStruct, len(w.plans))
+	for c := range w.plans {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		unpacked, err := w.writeChunk(c)
+		if err != nil {
+			return err
+		}
+		size += unpacked
+	}
+	g.i64(2, size)
+	g.i64(3, int64(w.group.Rows()))
+	g.i64(5, start)
+	g.i64(6, w.offset-start)
+	g.close()
+	w.count++
+	w.rows += int64(w.group.Rows())
+	if len(g.buf) > maxFooter {
+		return w.tooLong()
+	}
+	if w.group.Bytes() > 2*w.most { // one row of huge cells must not stay in memory
+		w.group = &stream.Batch{}
+	}
+	w.group.Reset()
+	if len(g.buf) > longMetadata {
+		w.most = largeGroup
 	}
 	return nil
 }
 
-func (w *fileWriter) close() error {
-	if err := w.flush(); err != nil {
+func (w *fileWriter) close(ctx context.Context) error {
+	if err := w.flush(ctx); err != nil {
 		return err
 	}
-	if err := w.w.Close(); err != nil {
-		return fmt.Errorf("parquet: %w", err)
+	footer := w.footer()
+	if len(footer) > maxFooter {
+		return w.tooLong()
 	}
-	return nil
+	footer = binary.LittleEndian.AppendUint32(footer, uint32(len(footer)))
+	return w.write(append(footer, magic...))
 }
 
-// keep copies bytes to where they stay until the pending rows are written.
-func (w *fileWriter) keep(b []byte) []byte {
-	start := len(w.arena)
-	w.arena = append(w.arena, b...)
-	return w.arena[start:len(w.arena):len(w.arena)]
+func (w *fileWriter) tooLong() error {
+	return errs.New(errs.Invalid, "parquet.Write", "the table is too large for one Parquet file: the metadata of its %d columns would be longer than %d MiB", len(w.plans), maxFooter>>20)
 }
 
-// value gives a cell in the form of its column.
-func (w *fileWriter) value(p *plan, cell []byte) (v parquet.Value, ok bool) {
+// appendValue appends a cell in the plain form of its column. Booleans are a byte
+// here, and packed later.
+func (p *plan) appendValue(dst, cell []byte) ([]byte, bool) {
 	switch p.form {
 	case formBoolean:
-		return parquet.BooleanValue(string(cell) == "true"), true
+		if string(cell) == "true" {
+			return append(dst, 1), true
+		}
+		return append(dst, 0), true
 	case formInt32:
 		n, err := strconv.ParseInt(string(cell), 10, 32)
-		return parquet.Int32Value(int32(n)), err == nil
+		return appendInt32(dst, n), err == nil
 	case formInt64:
 		n, err := strconv.ParseInt(string(cell), 10, 64)
-		return parquet.Int64Value(n), err == nil
+		return appendInt64(dst, n), err == nil
 	case formDouble:
-		if isSpecial(cell) && (cell[len(cell)-2]|0x20) == 'a' {
-			return parquet.DoubleValue(math.NaN()), true
+		f, err := math.NaN(), error(nil)
+		if !isSpecial(cell) || cell[len(cell)-2]|0x20 != 'a' {
+			f, err = strconv.ParseFloat(string(cell), 64)
 		}
-		f, err := strconv.ParseFloat(string(cell), 64)
-		return parquet.DoubleValue(f), err == nil
+		return binary.LittleEndian.AppendUint64(dst, math.Float64bits(f)), err == nil
 	case formDecimal:
-		return w.decimal(p, cell)
+		return p.appendDecimal(dst, cell)
 	case formDate:
 		days, ok := readDate(cell)
-		return parquet.Int32Value(int32(days)), ok
+		return appendInt32(dst, days), ok
 	case formTime:
 		nanos, _, _, ok := readClock(cell)
 		if !p.nanos {
 			nanos /= 1000
 		}
-		return parquet.Int64Value(nanos), ok
+		return appendInt64(dst, nanos), ok
 	case formTimestamp:
 		at, ok := readDatetime(cell)
 		if p.nanos {
-			return parquet.Int64Value(at.seconds*1e9 + at.nanos), ok
+			return appendInt64(dst, at.seconds*1e9+at.nanos), ok
 		}
-		return parquet.Int64Value(at.seconds*1e6 + at.nanos/1000), ok
-	default: // of the others there is nothing to say
+		return appendInt64(dst, at.seconds*1e6+at.nanos/1000), ok
+	default: // texts
 	}
-	return parquet.ByteArrayValue(w.keep(cell)), true
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(cell)))
+	return append(dst, cell...), true
 }
 
-func (w *fileWriter) decimal(p *plan, cell []byte) (v parquet.Value, ok bool) {
+func appendInt32(dst []byte, n int64) []byte {
+	return binary.LittleEndian.AppendUint32(dst, uint32(int32(n)))
+}
+
+func appendInt64(dst []byte, n int64) []byte {
+	return binary.LittleEndian.AppendUint64(dst, uint64(n))
+}
+
+func (p *plan) appendDecimal(dst, cell []byte) ([]byte, bool) {
 	n, ok := parseNumber(cell)
 	if !ok {
-		return v, false
+		return dst, false
 	}
 	hi, lo, ok := n.scaled(p.scale)
-	switch {
-	case p.precision <= 9:
-		return parquet.Int32Value(int32(lo)), ok
-	case p.precision <= 18:
-		return parquet.Int64Value(int64(lo)), ok
+	switch p.physical() {
+	case physInt32:
+		return appendInt32(dst, int64(lo)), ok
+	case physInt64:
+		return appendInt64(dst, int64(lo)), ok
+	default: // of fixed length
 	}
 	var b [16]byte
 	binary.BigEndian.PutUint64(b[:], hi)
 	binary.BigEndian.PutUint64(b[8:], lo)
-	return parquet.FixedLenByteArrayValue(w.keep(b[16-decimalBytes(p.precision):])), ok
+	return append(dst, b[16-decimalBytes(p.precision):]...), ok
 }
 
-// zstdCodec compresses pages with ZSTD. The library's own keeps a window of
-// megabytes, which no page fills.
-type zstdCodec struct{ encoder *zstd.Encoder }
-
-// String names the codec.
-func (c *zstdCodec) String() string { return "ZSTD" }
-
-// CompressionCodec is the codec's number in the format.
-func (c *zstdCodec) CompressionCodec() format.CompressionCodec { return format.Zstd }
-
-// Encode compresses a page.
-func (c *zstdCodec) Encode(dst, src []byte) ([]byte, error) {
-	if c.encoder == nil {
-		var err error
-		if c.encoder, err = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(mostPage), zstd.WithLowerEncoderMem(true), zstd.WithZeroFrames(true), zstd.WithEncoderCRC(false)); err != nil {
-			return nil, err
+// physical is the type that the values of a column have in the file.
+func (p *plan) physical() physical {
+	switch p.form {
+	case formBoolean:
+		return physBoolean
+	case formInt32, formDate:
+		return physInt32
+	case formInt64, formTime, formTimestamp:
+		return physInt64
+	case formDouble:
+		return physDouble
+	case formDecimal:
+		switch {
+		case p.precision <= 9:
+			return physInt32
+		case p.precision <= 18:
+			return physInt64
 		}
+		return physFixed
+	default: // texts
 	}
-	return c.encoder.EncodeAll(src, dst[:0]), nil
+	return physBytes
 }
-
-// Decode is not needed to write.
-func (c *zstdCodec) Decode([]byte, []byte) ([]byte, error) { return nil, errors.ErrUnsupported }

@@ -14,7 +14,6 @@ import (
 	"os"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/datahq/specstore/internal/format"
@@ -58,6 +57,9 @@ type Options struct {
 	Format string
 	Pool   *stream.Pool // lends the batches; nil: one of its own
 	Temp   string       // folder for temporary files
+	// First has the first of several files in a ZIP archive read, where none is named,
+	// as datapackage-pipelines does; else they are an error.
+	First bool
 }
 
 // CodeDialect is the code of a [format.Error] for reader options that are wrong.
@@ -79,7 +81,11 @@ func FormatOf(resource map[string]any, named string) string {
 	if f, ok := resource["format"].(string); ok && f != "" {
 		named = f
 	}
-	return strings.ToLower(strings.TrimPrefix(named, "."))
+	named = strings.ToLower(strings.TrimPrefix(named, "."))
+	if named == "db" || named == "sqlite3" { // what files of SQLite are called as well
+		return "sqlite"
+	}
+	return named
 }
 
 // Formats are those that are read as tables, packed with gzip or zip as well.
@@ -89,6 +95,7 @@ func Formats() []string {
 
 // Readable reports whether a format is read as a table.
 func Readable(name string) bool {
+	name = FormatOf(nil, name)
 	return name == "" || name == "txt" || slices.Contains(Formats(), name)
 }
 
@@ -105,12 +112,12 @@ func Open(ctx context.Context, src Source, o Options) (format.Reader, error) {
 	if packed == "" {
 		return open(ctx, src, name, o, false)
 	}
-	inside, err := unpack(src, packed, o)
+	inside, err := Unpack(src, packed, o)
 	if err != nil {
 		return nil, err
 	}
 	if name == "" {
-		name = strings.ToLower(strings.TrimPrefix(path.Ext(inside.name), "."))
+		name = FormatOf(nil, path.Ext(inside.Name))
 	}
 	reader, err := open(ctx, inside.Source, name, o, true)
 	if err != nil {
@@ -122,6 +129,7 @@ func Open(ctx context.Context, src Source, o Options) (format.Reader, error) {
 
 // open opens a file that is not packed, or no more.
 func open(_ context.Context, src Source, name string, o Options, inside bool) (format.Reader, error) {
+	name = FormatOf(nil, name)
 	switch {
 	case !Readable(name):
 		return nil, &format.Error{Code: format.CodeFormat, Message: fmt.Sprintf("format %q cannot be read as a table; the formats that can are %s", name, strings.Join(Formats(), ", "))}
@@ -154,94 +162,22 @@ func tabular(resource map[string]any) bool {
 }
 
 func openCSV(r io.Reader, name string, o Options) (format.Reader, error) {
-	options, err := csvOptions(o.Resource, name)
+	d, labels, err := csvDialect(o.Resource, name)
 	if err != nil {
 		return nil, err
 	}
-	labels, err := headers(o.Resource["headers"], &options)
+	encoding, _ := o.Resource["encoding"].(string)
+	reader, err := csv.NewReader(r, csv.Options{Dialect: &d, Encoding: encoding, Pool: o.Pool})
 	if err != nil {
 		return nil, err
 	}
-	options.Pool = o.Pool
-	reader, err := csv.NewReader(r, options)
-	if err != nil || labels == nil {
-		return reader, err
-	}
-	return &labelled{reader, labels}, nil
+	return withLabels(reader, labels), nil
 }
 
-// labelled is a table whose labels do not stand in its file.
-type labelled struct {
-	format.Reader
-	labels []string
-}
-
-// Header gives the labels. A file without any row gives io.EOF all the same.
-func (l *labelled) Header() ([]string, error) {
-	if _, err := l.Reader.Header(); err != nil {
-		return nil, err
-	}
-	return slices.Clone(l.labels), nil
-}
-
-// headers reads the reader option of that name: the number of the row that holds the
-// labels, the first and the last of several, 0 or false for none, or the labels.
-func headers(v any, o *csv.Options) ([]string, error) {
-	wrong := &format.Error{Code: CodeDialect, Message: "headers: must be the number of the header row, the first and the last of several, or a list of labels"}
-	var first, last int
-	switch v := v.(type) {
-	case nil:
-		return nil, nil
-	case bool:
-		if v {
-			return nil, nil
-		}
-	case []any:
-		labels := make([]string, len(v))
-		texts := len(v) > 0 && len(v) <= format.MaxColumns
-		for i, label := range v[:min(len(v), format.MaxColumns)] {
-			text, ok := label.(string)
-			labels[i], texts = strings.TrimSpace(text), texts && ok
-		}
-		if texts {
-			o.NoHeader = true
-			return labels, nil
-		}
-		if len(v) != 2 {
-			return nil, wrong
-		}
-		var err error
-		if first, err = wholeNumber("headers", v[0]); err == nil {
-			last, err = wholeNumber("headers", v[1])
-		}
-		if err != nil || first < 1 || last < first {
-			return nil, wrong
-		}
-	default:
-		var err error
-		if first, err = wholeNumber("headers", v); err != nil {
-			return nil, wrong
-		}
-		last = first
-	}
-	switch {
-	case first == 0:
-		o.NoHeader = true
-	case last > 1000:
-		return nil, wrong
-	default:
-		for row := first; row <= last; row++ {
-			o.HeaderRows = append(o.HeaderRows, row)
-		}
-	}
-	return nil, nil
-}
-
-// csvOptions turns what a resource says of its file into the options of the CSV
-// reader. A resource without any is sniffed.
-func csvOptions(resource map[string]any, name string) (csv.Options, error) {
-	o := csv.Options{}
-	o.Encoding, _ = resource["encoding"].(string)
+// csvDialect is what a resource says of how its file is written, and the labels that do
+// not stand in it. The delimiter is empty, and found out, where the resource says
+// nothing at all.
+func csvDialect(resource map[string]any, name string) (format.Dialect, []string, error) {
 	dialect := map[string]any{}
 	if d, ok := resource["dialect"].(map[string]any); ok {
 		maps.Copy(dialect, d)
@@ -254,51 +190,43 @@ func csvOptions(resource map[string]any, name string) (csv.Options, error) {
 			dialect[to] = v
 		}
 	}
-	skip, err := wholeNumber("skip_rows", resource["skip_rows"])
-	if err != nil {
-		return o, err
-	}
-	o.SkipRows = skip
-	if len(dialect) == 0 {
-		if name != "tsv" {
-			return o, nil
-		}
+	if dialect["delimiter"] == nil && name == "tsv" {
 		dialect["delimiter"] = "\t"
 	}
+	d, err := parseDialect(dialect)
+	if err != nil {
+		return d, nil, err
+	}
+	if len(dialect) == 0 {
+		d.Delimiter = ""
+	}
+	return withHeader(d, resource)
+}
+
+func parseDialect(dialect map[string]any) (format.Dialect, error) {
 	d, problems := format.ParseDialect(dialect)
 	if len(problems) > 0 {
-		return o, &format.Error{Code: CodeDialect, Message: "dialect" + problems[0].Pointer + ": " + problems[0].Message}
+		return d, &format.Error{Code: CodeDialect, Message: "dialect" + problems[0].Pointer + ": " + problems[0].Message}
 	}
-	o.Dialect = &d
-	return o, nil
+	return d, nil
 }
 
-func wholeNumber(key string, v any) (int, error) {
-	if v == nil {
-		return 0, nil
-	}
-	n, err := strconv.Atoi(fmt.Sprint(v))
-	if err != nil || n < 0 {
-		return 0, &format.Error{Code: CodeDialect, Message: key + " must be a whole number, from 0"}
-	}
-	return n, nil
-}
-
-// HeaderLines is how many lines at the start of a file hold its header, rows that are
-// skipped before it included.
+// HeaderLines is how many lines at the start of a text file hold its header, rows that
+// are skipped before it included.
 func HeaderLines(resource map[string]any) int {
-	switch FormatOf(resource, "") {
+	name := FormatOf(resource, "")
+	switch name {
 	case "ndjson", "jsonl":
 		return 0
 	}
-	o, err := csvOptions(resource, "")
+	d, _, err := csvDialect(resource, name)
 	switch {
-	case err != nil || o.Dialect == nil:
+	case err != nil:
 		return 1
-	case !o.Dialect.Header:
-		return 0
-	case len(o.Dialect.HeaderRows) > 0:
-		return o.Dialect.SkipRows + slices.Max(o.Dialect.HeaderRows)
+	case !d.Header:
+		return d.SkipRows
+	case len(d.HeaderRows) > 0:
+		return slices.Max(d.HeaderRows)
 	}
-	return o.Dialect.SkipRows + 1
+	return d.SkipRows + 1
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -17,7 +18,11 @@ import (
 	"testing/iotest"
 
 	"github.com/datahq/specstore/internal/format"
+	"github.com/datahq/specstore/internal/format/sqlite"
 	"github.com/datahq/specstore/internal/format/tables"
+	"github.com/datahq/specstore/internal/stream"
+	"github.com/datahq/specstore/internal/tableschema"
+	"github.com/datahq/specstore/internal/testkit"
 )
 
 // read opens a file as a table and gives its rows, cells parted by bars.
@@ -85,6 +90,23 @@ func zipped(t testing.TB, files ...string) []byte {
 	return b.Bytes()
 }
 
+// TestNamesOfSQLite: a database is known by each of its names, packed as well.
+func TestNamesOfSQLite(t *testing.T) {
+	t.Parallel()
+	body := database(t)
+	for _, name := range []string{"sqlite", "sqlite3", "db", "DB"} {
+		if !tables.Readable(strings.ToLower(name)) {
+			t.Errorf("%s is not readable", name)
+		}
+		for ending, body := range map[string][]byte{"": body, ".gz": gz(t, string(body)), ".zip": zipped(t, "x."+name, string(body))} {
+			labels, rows, err := read(t, body, map[string]any{"path": "x." + name + ending}, name+ending)
+			if err != nil || !slices.Equal(labels, []string{"a", "b"}) || !slices.Equal(rows, []string{"1|x"}) {
+				t.Errorf("%s%s: %q %q %v", name, ending, labels, rows, err)
+			}
+		}
+	}
+}
+
 func TestOpen(t *testing.T) {
 	t.Parallel()
 	type m = map[string]any
@@ -137,6 +159,15 @@ func TestOpen(t *testing.T) {
 		{"rows that are skipped", []byte("junk\n\na;b\n1;x\n"), m{"skip_rows": 2}, "csv", "a|b", 1},
 		{"rows that are skipped before the header", []byte("junk\nmore\na;b\n1;x\n"), m{"skip_rows": 1, "headers": 2}, "csv", "a|b", 1},
 		{"tabs", []byte("a\tb\n1\tx,y\n"), m{}, "tsv", "a|b", 1},
+		{"tabs, and no header", []byte("1\tx,y\n2\tz\n"), m{"dialect": m{"header": false}}, "tsv", "", 2},
+		{"tabs and comments", []byte("# a,b\na\tb\n#\n1\tx\n"), m{"dialect": m{"commentChar": "#"}}, "tsv", "a|b", 1},
+		{"UTF-16", []byte("\xff\xfea\x00,\x00b\x00\n\x001\x00,\x00x\x00"), m{}, "csv", "a|b", 1},
+		{"UTF-16 that is declared", []byte("\x00a\x00;\x00b\x00\n\x001\x00;\x00\xe9"), m{"encoding": "utf-16be"}, "csv", "a|b", 1},
+		{"comment rows", []byte("no\na,b\nno,no\n1,x\n"), m{"dialect": m{"commentRows": []any{1, 3}}}, "csv", "a|b", 1},
+		{"header rows of the dialect", []byte("a,b\nno\nc,d\n1,x\n"), m{"dialect": m{"headerRows": []any{1, 3}, "headerJoin": "/"}}, "csv", "a/c|b/d", 1},
+		{"another quote and escape", []byte("a,b\n'1,2',x\\,y\n"), m{"dialect": m{"quoteChar": "'", "escapeChar": "\\"}}, "csv", "a|b", 1},
+		{"labels for a sniffed file", []byte("1;x\n2;y\n"), m{"headers": []any{"a", "b"}}, "csv", "a|b", 2},
+
 		{"another line end", []byte("a,b|1,\"x|\"|2,y\n|"), m{"dialect": m{"lineTerminator": "|"}}, "csv", "a|b", 2},
 		{"a comment", []byte("#x\na,b\n#y\n1,x\n"), m{"dialect": m{"commentChar": "#"}}, "csv", "a|b", 1},
 		{"several header rows", []byte("a,b\nc,\n1,x\n"), m{"dialect": m{"headerRows": []any{1, 2}, "headerJoin": "-"}}, "csv", "a-c|b", 1},
@@ -288,4 +319,22 @@ func FuzzUnpack(f *testing.F) {
 			t.Fatalf("%T %v", e, err)
 		}
 	})
+}
+
+// database is a SQLite database with one table.
+func database(t testing.TB) []byte {
+	t.Helper()
+	schema := testkit.Must(tableschema.Parse(map[string]any{"fields": []any{map[string]any{"name": "a", "type": "integer"}, map[string]any{"name": "b"}}}))(t)
+	path := filepath.Join(t.TempDir(), "x.db")
+	rows := func() iter.Seq2[*stream.Batch, error] {
+		return func(yield func(*stream.Batch, error) bool) {
+			b := &stream.Batch{}
+			b.Append([]byte("1"))
+			b.Append([]byte("x"))
+			b.EndRow(2)
+			yield(b, nil)
+		}
+	}
+	testkit.Must(sqlite.Write(t.Context(), path, "t", schema, rows))(t)
+	return testkit.Must(os.ReadFile(path))(t)
 }

@@ -74,23 +74,24 @@ func compression(resource map[string]any, name string) (packed, inner string, er
 	return packed, inner, nil
 }
 
-// unpacked is what a compressed file holds. Close frees what that takes.
-type unpacked struct {
+// Unpacked is what a compressed file holds. Close frees what that takes.
+type Unpacked struct {
 	Source
-	name  string // of the file inside, where the packing has one
+	Name  string // of the file inside, where the packing has one
 	close []func()
 }
 
 // Close frees what the unpacking holds.
-func (u *unpacked) Close() {
+func (u *Unpacked) Close() {
 	for _, f := range slices.Backward(u.close) {
 		f()
 	}
 }
 
-// unpack opens what a compressed file holds.
-func unpack(src Source, packed string, o Options) (*unpacked, error) {
-	u := &unpacked{}
+// Unpack opens what a file holds that is packed with gz or zip. Its error is a
+// [format.Error] where the file is to blame.
+func Unpack(src Source, packed string, o Options) (*Unpacked, error) {
+	u := &Unpacked{}
 	var r io.Reader
 	var err error
 	if packed == "gz" {
@@ -189,7 +190,7 @@ func (b *bounded) Read(p []byte) (int, error) {
 
 // unzip opens the only file of an archive, or the one that `innerpath` of the
 // dialect names.
-func (u *unpacked) unzip(src Source, o Options) (io.Reader, error) {
+func (u *Unpacked) unzip(src Source, o Options) (io.Reader, error) {
 	if src.Whole == nil {
 		src.Whole = Spool(src.Reader, o.Temp)
 	}
@@ -236,7 +237,7 @@ func (u *unpacked) unzip(src Source, o Options) (io.Reader, error) {
 		if i = slices.IndexFunc(files, func(f *zip.File) bool { return f.Name == wanted }); i < 0 {
 			return nil, &format.Error{Code: format.CodeSource, Message: fmt.Sprintf("the ZIP archive has no file %q; it has %s", wanted, names())}
 		}
-	case len(files) > 1:
+	case len(files) > 1 && !o.First:
 		return nil, &format.Error{Code: format.CodeSource, Message: "the ZIP archive has several files: name one with `innerpath` in the dialect; it has " + names()}
 	}
 	entry := files[i]
@@ -248,7 +249,7 @@ func (u *unpacked) unzip(src Source, o Options) (io.Reader, error) {
 		return nil, damaged("ZIP", err)
 	}
 	u.close = append(u.close, func() { r.Close() })
-	u.name = entry.Name
+	u.Name = entry.Name
 	packedBytes := min(entry.CompressedSize64, uint64(info.Size()))
 	b := &bounded{r: r, what: "ZIP", most: min(max(unratedBytes, maxRatio*int64(packedBytes)), maxUnpacked)}
 	if b.most < maxUnpacked {

@@ -58,9 +58,9 @@ func TestWorkbook(t *testing.T) {
 		{object("dialect", object("headerRows", "x")), nil, "headerRows"},
 		{object("headers", 2), []string{"c", "d"}, ""},
 		{object("headers", []any{1, 2}), []string{"a c", "b d"}, ""},
-		{object("headers", []any{"x", "y"}), nil, ""},
-		{object("headers", "x"), nil, "headers must be"},
-		{object("headers", []any{2, 1}), nil, "headers must be"},
+		{object("headers", []any{"x", "y"}), []string{"x", "y"}, ""},
+		{object("headers", "x"), nil, "headers: must be"},
+		{object("headers", []any{2, 1}), nil, "headers: must be"},
 		{object("skip_rows", 1), []string{"c", "d"}, ""},
 		{object("skip_rows", "x"), nil, "skip_rows"},
 	} {

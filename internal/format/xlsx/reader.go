@@ -33,7 +33,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -79,9 +78,10 @@ type Options struct {
 
 // Reader gives the rows of a sheet.
 type Reader struct {
+	*format.Rows
+
 	book    *workbook
 	o       Options
-	dialect format.Dialect
 	sheet   sheet
 	part    io.ReadCloser
 	x       *xmlReader
@@ -100,12 +100,10 @@ type Reader struct {
 	kindBuf  []byte
 	styleBuf []byte
 
-	row        int64 // physical number of the last row that was given
-	width      int
-	first      *stream.Batch // a row that Header read ahead
-	headerDone bool
-	err        error
-	odd        int64 // dates that are no days
+	row   int64 // physical number of the last row that was given
+	width int   // cells that a row has at least
+	err   error
+	odd   int64 // dates that are no days
 }
 
 // rowCells is a row of the file: its cells that hold something, by column.
@@ -151,13 +149,19 @@ func NewReader(path string, o Options) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Reader{book: book, o: o, dialect: format.Default(), width: o.Columns}
+	r := &Reader{book: book, o: o}
+	d := format.Default()
 	if o.Dialect != nil {
-		r.dialect = *o.Dialect
+		d = *o.Dialect
+	}
+	if !d.Header {
+		r.width = o.Columns // else the header decides
 	}
 	if r.o.Pool == nil {
 		r.o.Pool = &stream.Pool{}
 	}
+	r.Rows = format.NewRows(r, d, r.o.Pool)
+	r.Headed = func(columns int) { r.width = max(r.width, columns) }
 	if r.o.MaxColumns == 0 {
 		r.o.MaxColumns = MaxColumns
 	}
@@ -233,10 +237,7 @@ func (r *Reader) Notes() []string {
 
 // Close frees the workbook's file and the temporary ones.
 func (r *Reader) Close() error {
-	if r.first != nil {
-		r.first.Release()
-		r.first = nil
-	}
+	r.Rows.Close()
 	r.strings.close()
 	if r.part != nil {
 		r.part.Close()
@@ -245,129 +246,11 @@ func (r *Reader) Close() error {
 	return r.book.close()
 }
 
-// Header gives the labels of the columns, white space round them cut. It is nil
-// where the dialect says that there is no header. A sheet without any row gives
-// io.EOF, one that ends before the header a [format.Error].
-func (r *Reader) Header() ([]string, error) {
-	labels, err := r.header()
-	if err == io.EOF && r.row > 0 {
-		err = &format.Error{Code: format.CodeSource, Message: fmt.Sprintf("the sheet ends after row %d, before the row that its dialect takes for the first", r.row)}
-	}
-	return labels, err
-}
+// Row is the physical number of the last row that was given.
+func (r *Reader) Row() int64 { return r.row }
 
-func (r *Reader) header() ([]string, error) {
-	r.headerDone = true
-	b := r.o.Pool.Get()
-	for range r.dialect.SkipRows {
-		b.Reset()
-		if err := r.physicalRow(b); err != nil {
-			b.Release()
-			return nil, err
-		}
-	}
-	b.Reset()
-	if !r.dialect.Header {
-		if err := r.nextRow(b); err != nil {
-			b.Release()
-			return nil, err
-		}
-		r.width = max(r.width, b.Width(0))
-		r.first = b
-		return nil, nil
-	}
-	defer b.Release()
-	r.width = 0 // the header decides
-	rows := r.dialect.HeaderRows
-	if len(rows) == 0 {
-		rows = []int{int(r.row) + 1}
-	}
-	labels := []string{}
-	for i, want := range rows {
-		for {
-			b.Reset()
-			if err := r.nextRow(b); err != nil {
-				return nil, err
-			}
-			if r.row >= int64(want) {
-				break
-			}
-		}
-		if b.Width(0) == 1 && len(b.Cell(0, 0)) == 0 {
-			continue // an empty row names nothing
-		}
-		for c := range b.Width(0) {
-			label := strings.TrimSpace(string(b.Cell(0, c)))
-			if b.Kind(0, c) == stream.Datetime {
-				label = strings.Replace(label, "T", " ", 1)
-			}
-			switch {
-			case c >= len(labels):
-				labels = append(labels, label)
-			case i > 0 && label != "":
-				labels[c] += r.dialect.HeaderJoin + label
-			}
-		}
-	}
-	r.width = len(labels)
-	return labels, nil
-}
-
-// Next gives the next rows; see [format.Reader]. Rows before one that cannot be read
-// are given first, its [format.Error] by the next call.
-func (r *Reader) Next() (*stream.Batch, error) {
-	if !r.headerDone {
-		if _, err := r.Header(); err != nil {
-			return nil, err
-		}
-	}
-	b := r.first
-	r.first = nil
-	if b == nil {
-		b = r.o.Pool.Get()
-	}
-	for !b.Full() {
-		err := r.nextRow(b)
-		if err != nil && b.Rows() > 0 {
-			return b, nil // the next call meets the same error
-		}
-		if err != nil {
-			b.Release()
-			return nil, err
-		}
-	}
-	return b, nil
-}
-
-// nextRow appends the next row that is no comment.
-func (r *Reader) nextRow(b *stream.Batch) error {
-	for {
-		if _, dropped := slices.BinarySearch(r.dialect.CommentRows, int(r.row)+1); dropped {
-			scratch := r.o.Pool.Get()
-			err := r.physicalRow(scratch)
-			scratch.Release()
-			if err != nil {
-				return err
-			}
-			continue
-		}
-		if r.dialect.CommentChar != "" {
-			comment, err := r.comment()
-			if err != nil {
-				return err
-			}
-			if comment {
-				r.row++
-				r.has = false
-				continue
-			}
-		}
-		return r.physicalRow(b)
-	}
-}
-
-// comment reports whether the next row begins with the comment character.
-func (r *Reader) comment() (bool, error) {
+// Begins reports whether the next row has a first cell that begins with a text.
+func (r *Reader) Begins(text string) (bool, error) {
 	if err := r.ahead(); err != nil {
 		return false, err
 	}
@@ -375,7 +258,7 @@ func (r *Reader) comment() (bool, error) {
 	if !r.has || p.number != r.row+1 || len(p.cells) == 0 || p.cells[0].column != 0 {
 		return false, nil
 	}
-	return strings.HasPrefix(string(p.text[p.cells[0].from:p.cells[0].to]), r.dialect.CommentChar), nil
+	return strings.HasPrefix(string(p.text[p.cells[0].from:p.cells[0].to]), text), nil
 }
 
 // ahead makes sure that the next row which holds something was read.
@@ -392,8 +275,8 @@ func (r *Reader) ahead() error {
 	return nil
 }
 
-// physicalRow appends the next row, also one that holds nothing where others follow.
-func (r *Reader) physicalRow(b *stream.Batch) error {
+// ReadRow appends the next row, also one that holds nothing where others follow.
+func (r *Reader) ReadRow(b *stream.Batch) error {
 	if err := r.ahead(); err != nil {
 		return err
 	}
@@ -473,7 +356,11 @@ func (r *Reader) readRow() error {
 
 func (r *Reader) broken(err error) error {
 	if e, ok := errors.AsType[*xmlError](err); ok {
-		return r.rowError(r.lastRow+1, "the workbook's part %q %s", cut(r.sheet.part), e.message)
+		row := r.lastRow
+		if r.x.depth() < 3 { // between rows
+			row++
+		}
+		return r.rowError(row, "the workbook's part %q %s", cut(r.sheet.part), e.message)
 	}
 	return err
 }

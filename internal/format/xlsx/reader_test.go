@@ -15,6 +15,7 @@ import (
 
 	"github.com/datahq/specstore/internal/format"
 	"github.com/datahq/specstore/internal/format/xlsx"
+	"github.com/datahq/specstore/internal/stream"
 	"github.com/datahq/specstore/internal/testkit"
 )
 
@@ -76,6 +77,48 @@ func write(t testing.TB, body []byte) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// cell is a cell with its kind, as a test writes it: "integer 1", "null".
+func cell(k stream.Kind, text string) string {
+	names := map[stream.Kind]string{
+		stream.Text: "text", stream.Null: "null", stream.Integer: "integer", stream.Number: "number",
+		stream.Boolean: "boolean", stream.Date: "date", stream.Time: "time", stream.Datetime: "datetime",
+	}
+	if text == "" {
+		return names[k]
+	}
+	return names[k] + " " + text
+}
+
+type row struct {
+	number int64
+	cells  []string
+}
+
+// readAll reads a table to its end or to an error, and gives what came before it.
+func readAll(r format.Reader) (header []string, rows []row, err error) {
+	header, err = r.Header()
+	if err != nil {
+		return nil, nil, err
+	}
+	for {
+		b, err := r.Next()
+		if err == io.EOF {
+			return header, rows, nil
+		}
+		if err != nil {
+			return header, rows, err
+		}
+		for i := range b.Rows() {
+			cells := make([]string, b.Width(i))
+			for c := range cells {
+				cells[c] = cell(b.Kind(i, c), string(b.Cell(i, c)))
+			}
+			rows = append(rows, row{b.Number(i), cells})
+		}
+		b.Release()
+	}
 }
 
 // read reads a workbook to its end or to an error.

@@ -78,13 +78,16 @@ func newClearResources(*parameters) Processor {
 	})
 }
 
+// KeptFiles is the pattern that the names of files in [Env].Keep begin with.
+const KeptFiles = "specstore-kept-*-"
+
 // keep writes a file that a later step reads, and gives its path.
 func (e *Env) keep(name string, body []byte) (string, error) {
 	dir := e.Keep
 	if dir == "" {
 		dir = e.Temp
 	}
-	f, err := os.CreateTemp(dir, "specstore-*-"+name)
+	f, err := os.CreateTemp(dir, KeptFiles+name)
 	if err != nil {
 		return "", errs.Wrap(err, errs.Internal, "standard.keep", "%s cannot be written", name)
 	}

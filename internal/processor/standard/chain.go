@@ -6,7 +6,9 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"strings"
 
+	"github.com/datahq/specstore/internal/datapackage"
 	"github.com/datahq/specstore/internal/errs"
 	"github.com/datahq/specstore/internal/processor/python"
 	"github.com/datahq/specstore/internal/stream"
@@ -20,10 +22,16 @@ type Step struct {
 
 // Chain hands a package from step to step, as a pipeline does. Nothing is read before
 // the tables of the result are. A failure names the step, also one that only the
-// tables show.
+// tables show. In the form of datapackage-pipelines each step checks first what it is
+// given (see [Check]).
 func Chain(ctx context.Context, env *Env, p *Package, steps []Step) (*Package, error) {
 	for i, step := range steps {
 		in := p.handOver()
+		if env.Form == DPP {
+			if err := Check(in.Descriptor); err != nil {
+				return nil, failed(i, step.Run, err)
+			}
+		}
 		next, err := step.Process(ctx, env, in)
 		if err != nil {
 			return nil, failed(i, step.Run, err)
@@ -31,6 +39,26 @@ func Chain(ctx context.Context, env *Env, p *Package, steps []Step) (*Package, e
 		p = next.named(i, step.Run)
 	}
 	return p, nil
+}
+
+// Check holds a descriptor against the Data Package profile, as each step of
+// datapackage-pipelines does with what it is given. A list of resources may be empty
+// there. The error is Invalid and lists the first problems.
+func Check(descriptor map[string]any) error {
+	if list, ok := descriptor["resources"].([]any); ok && len(list) == 0 {
+		descriptor = maps.Clone(descriptor)
+		descriptor["resources"] = []any{map[string]any{"name": "none", "path": placeholder}}
+	}
+	problems := datapackage.CheckProfile(descriptor)
+	if len(problems) == 0 {
+		return nil
+	}
+	const most = 10
+	var lines []string
+	for _, p := range problems[:min(len(problems), most)] {
+		lines = append(lines, p.Pointer+" "+p.Message)
+	}
+	return invalid("the descriptor is none of a data package: %s", strings.Join(lines, "; "))
 }
 
 // stepError is a failure that names its step.

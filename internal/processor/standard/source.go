@@ -1,10 +1,8 @@
 package standard
 
 import (
-	"archive/zip"
 	"bufio"
 	"bytes"
-	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -87,6 +85,18 @@ func (o *opened) close() {
 	}
 }
 
+// spooled is a file that may have to be read as a whole: its copy goes with o.
+func (o *opened) spooled(r io.Reader, temp string) tables.Source {
+	whole := tables.Spool(r, temp)
+	return tables.Source{Reader: r, Whole: func() (string, error) {
+		p, err := whole()
+		if _, own := r.(*os.File); !own && p != "" {
+			o.closes = append(o.closes, func() { os.Remove(p) })
+		}
+		return p, err
+	}}
+}
+
 // open opens the file and reads its header.
 func (f *file) open(ctx context.Context) (_ *opened, err error) {
 	o := &opened{}
@@ -108,13 +118,22 @@ func (f *file) open(ctx context.Context) (_ *opened, err error) {
 	}
 	o.closes = append(o.closes, func() { body.Close() })
 	named, compression := f.formatOf()
-	r, err := f.plain(body, compression, o)
-	if err != nil {
-		return nil, err
+	src := o.spooled(body, f.env.Temp)
+	switch compression {
+	case "", "no":
+	case "gz", "zip":
+		inside, err := tables.Unpack(src, compression, tables.Options{Resource: f.resource, Temp: f.env.Temp, First: true})
+		if err != nil {
+			return nil, f.problem(err)
+		}
+		o.closes = append(o.closes, inside.Close)
+		src = inside.Source
+	default:
+		return nil, invalid("%s: the compression %q is not known; zip and gz are", f.url, compression)
 	}
 	if named == "txt" {
 		encoding, _ := f.resource["encoding"].(string)
-		text, err := format.NewText(r, encoding)
+		text, err := format.NewText(src.Reader, encoding)
 		if err != nil {
 			return nil, invalid("%s: %s", f.url, err)
 		}
@@ -125,14 +144,7 @@ func (f *file) open(ctx context.Context) (_ *opened, err error) {
 	if err != nil {
 		return nil, err
 	}
-	whole := tables.Spool(r, f.env.Temp)
-	o.reader, err = tables.Open(ctx, tables.Source{Reader: r, Whole: func() (string, error) {
-		p, err := whole()
-		if _, own := r.(*os.File); !own && p != "" {
-			o.closes = append(o.closes, func() { os.Remove(p) })
-		}
-		return p, err
-	}}, tables.Options{Resource: options, Format: named, Temp: f.env.Temp})
+	o.reader, err = tables.Open(ctx, src, tables.Options{Resource: options, Format: named, Temp: f.env.Temp})
 	if err != nil {
 		return nil, f.problem(err)
 	}
@@ -153,62 +165,6 @@ func (f *file) problem(err error) error {
 		return err
 	}
 	return errs.Wrap(err, errs.KindOf(err), "standard", "%s: %s", f.url, errs.Detail(err))
-}
-
-// plain undoes the compression of a file.
-func (f *file) plain(r io.Reader, compression string, o *opened) (io.Reader, error) {
-	switch compression {
-	case "", "no":
-		return r, nil
-	case "gz":
-		z, err := gzip.NewReader(r)
-		if err != nil {
-			return nil, invalid("%s: not a gzip file", f.url)
-		}
-		return &bounded{r: z, left: maxUnpacked}, nil
-	case "zip":
-		name, err := tables.Spool(r, f.env.Temp)()
-		if _, own := r.(*os.File); !own && name != "" {
-			o.closes = append(o.closes, func() { os.Remove(name) })
-		}
-		if err != nil {
-			return nil, err
-		}
-		z, err := zip.OpenReader(name)
-		if err != nil {
-			return nil, invalid("%s: not a ZIP file", f.url)
-		}
-		o.closes = append(o.closes, func() { _ = z.Close() })
-		for _, entry := range z.File {
-			if strings.HasSuffix(entry.Name, "/") {
-				continue
-			}
-			in, err := entry.Open()
-			if err != nil {
-				return nil, invalid("%s: %s cannot be unpacked", f.url, entry.Name)
-			}
-			o.closes = append(o.closes, func() { in.Close() })
-			return &bounded{r: in, left: maxUnpacked}, nil
-		}
-		return nil, invalid("%s: the ZIP file is empty", f.url)
-	}
-	return nil, invalid("%s: the compression %q is not known; zip and gz are", f.url, compression)
-}
-
-// maxUnpacked bounds what comes out of a compressed file, in bytes.
-const maxUnpacked = 64 << 30
-
-type bounded struct {
-	r    io.Reader
-	left int64
-}
-
-func (b *bounded) Read(p []byte) (int, error) {
-	n, err := b.r.Read(p)
-	if b.left -= int64(n); b.left < 0 {
-		return n, &format.Error{Code: format.CodeSource, Message: fmt.Sprintf("the file unpacks to more than %d GiB", maxUnpacked>>30)}
-	}
-	return n, err
 }
 
 // options turns what the resource says of its file into what tables reads; names are
@@ -304,13 +260,19 @@ func (f *file) label(o *opened, labels []string) error {
 	if len(o.names) == 0 {
 		return invalid("%s: the header names no column", f.url)
 	}
-	for i, name := range o.names {
-		if slices.Index(o.names, name) < i {
+	named := map[string]bool{}
+	for _, name := range o.names { // a number that was added may be another label's
+		if named[name] {
 			return invalid("%s: the header has %q more than once", f.url, name)
 		}
+		named[name] = true
 	}
 	return nil
 }
+
+// maxSample bounds the first rows that a schema is found out from, in bytes; a row may
+// take them over it.
+const maxSample = 8 << 20
 
 // header gives the names of the columns and the first rows.
 func (f *file) header(ctx context.Context, rows int) ([]string, [][]string, error) {
@@ -323,6 +285,7 @@ func (f *file) header(ctx context.Context, rows int) ([]string, [][]string, erro
 	if rows == 0 {
 		return o.names, nil, nil
 	}
+	size := 0
 	for b, err := range f.read(o) {
 		if err != nil {
 			return nil, nil, err
@@ -331,8 +294,9 @@ func (f *file) header(ctx context.Context, rows int) ([]string, [][]string, erro
 			var cells []string
 			for c := range b.Width(r) {
 				cells = append(cells, string(b.Cell(r, c)))
+				size += len(b.Cell(r, c))
 			}
-			if sample = append(sample, cells); len(sample) == rows {
+			if sample = append(sample, cells); len(sample) == rows || size > maxSample {
 				return o.names, sample, nil
 			}
 		}
@@ -423,6 +387,7 @@ type lines struct {
 	r    *bufio.Reader
 	pool stream.Pool
 	row  int64
+	err  error
 }
 
 func (*lines) Header() ([]string, error) { return nil, nil }
@@ -432,35 +397,50 @@ func (*lines) Close() error              { return nil }
 
 func (l *lines) Next() (*stream.Batch, error) {
 	b := l.pool.Get()
-	for !b.Full() {
-		length := 0
-		for {
-			part, err := l.r.ReadSlice('\n')
-			if length += len(part); length > format.MaxCell {
-				return nil, &format.Error{Code: format.CodeSource, Row: l.row + 1, Message: fmt.Sprintf("the line is longer than %d MiB", format.MaxCell>>20)}
-			}
-			if err == nil {
-				part = bytes.TrimSuffix(part[:len(part)-1], []byte{'\r'})
-			}
-			b.AppendPart(part)
-			if errors.Is(err, bufio.ErrBufferFull) {
-				continue
-			}
-			if err != nil && (!errors.Is(err, io.EOF) || length == 0) {
-				b.DropRow()
-				if b.Rows() > 0 && errors.Is(err, io.EOF) {
-					return b, nil
-				}
-				b.Release()
-				return nil, err
-			}
+	for !b.Full() && l.err == nil {
+		if l.err = l.line(b); l.err != nil {
+			b.DropRow()
 			break
 		}
 		l.row++
-		b.EndCell()
 		b.EndRow(l.row)
 	}
-	return b, nil
+	if b.Rows() > 0 {
+		return b, nil // the next call meets the error
+	}
+	b.Release()
+	return nil, l.err
+}
+
+// line appends the next line as a cell, without its end.
+func (l *lines) line(b *stream.Batch) error {
+	length := 0
+	held := false // a CR that may belong to the line's end
+	for {
+		part, err := l.r.ReadSlice('\n')
+		if length += len(part); length > format.MaxCell {
+			return &format.Error{Code: format.CodeSource, Row: l.row + 1, Message: fmt.Sprintf("the line is longer than %d MiB", format.MaxCell>>20)}
+		}
+		if e, ok := errors.AsType[*format.EncodingError](err); ok {
+			return &format.Error{Code: format.CodeEncoding, Row: l.row + 1, Message: e.Message}
+		}
+		if err != nil && !errors.Is(err, bufio.ErrBufferFull) && (!errors.Is(err, io.EOF) || length == 0) {
+			return err
+		}
+		if held && !bytes.Equal(part, []byte{'\n'}) {
+			b.AppendPart([]byte{'\r'})
+		}
+		if err == nil {
+			part = bytes.TrimSuffix(part[:len(part)-1], []byte{'\r'})
+		} else if held = bytes.HasSuffix(part, []byte{'\r'}) && !errors.Is(err, io.EOF); held {
+			part = part[:len(part)-1]
+		}
+		b.AppendPart(part)
+		if !errors.Is(err, bufio.ErrBufferFull) {
+			b.EndCell()
+			return nil
+		}
+	}
 }
 
 // readerKeys are the properties of a resource that say how its file is read.

@@ -1,7 +1,9 @@
 package standard_test
 
 import (
+	"archive/zip"
 	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
@@ -475,3 +477,104 @@ func (nowhere) Open(context.Context, string) (io.ReadCloser, error) {
 	return nil, errs.New(errs.NotFound, "test", "nothing is here")
 }
 func (nowhere) Put(_ context.Context, _, local string) error { return os.Remove(local) }
+
+// TestLines: a text file is a table of its lines, blank ones left out.
+func TestLines(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("x", 64<<10-1) // its CR is the last byte of the reader's buffer
+	for _, c := range []struct{ name, body, want, wrong string }{
+		{"line ends", "a\r\nb\n\nc", "a|b|c", ""},
+		{"a line end over two buffers", long + "\r\nb\n", long + "|b", ""},
+		{"a CR at the end of a buffer", long + "\rb\n", long + "\rb", ""},
+		{"no bytes", "", "", ""},
+		{"another encoding", "a\nb\n\xff\xe9", "", "row 3: the byte at offset 4"},
+		{"a long line", "a\n" + strings.Repeat("x", 64<<20+1), "", "row 2: the line is longer than 64 MiB"},
+	} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "x.txt"), []byte(c.body), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		env := &standard.Env{Temp: t.TempDir(), Sources: testDisk{dir}}
+		p, err := standard.Chain(t.Context(), env, standard.Empty(), pipeline(t,
+			[2]string{"add_resource", `{"name": "x", "url": "x.txt", "encoding": "utf-8"}`}, [2]string{"stream_remote_resources", `{}`}))
+		var rows []string
+		for table, tableErr := range p.Tables {
+			if err = tableErr; err != nil {
+				break
+			}
+			for b, rowErr := range table.Rows {
+				if err = rowErr; err != nil {
+					break
+				}
+				for r := range b.Rows() {
+					rows = append(rows, string(b.Cell(r, 0)))
+				}
+			}
+		}
+		if c.wrong == "" && err != nil || c.wrong != "" && !strings.Contains(errs.Detail(err), c.wrong) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		if got := strings.Join(rows, "|"); got != c.want {
+			t.Errorf("%s: %d bytes %.40q, want %d %.40q", c.name, len(got), got, len(c.want), c.want)
+		}
+	}
+}
+
+// TestPacked: what a pipeline loads may be packed, and what is wrong with the packing
+// is said by the name of the file.
+func TestPacked(t *testing.T) {
+	t.Parallel()
+	var gz, archive bytes.Buffer
+	w := gzip.NewWriter(&gz)
+	fmt.Fprint(w, "a\n1\n")
+	z := zip.NewWriter(&archive)
+	for _, name := range []string{"x.csv", "y.csv"} {
+		f, err := z.Create(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(f, "a\n%s\n", name)
+	}
+	if err := errors.Join(w.Close(), z.Close()); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for name, body := range map[string][]byte{"x.csv.gz": gz.Bytes(), "x.zip": archive.Bytes(), "cut.csv.gz": gz.Bytes()[:20], "no.zip": []byte("a\n1\n")} {
+		if err := os.WriteFile(filepath.Join(dir, name), body, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, want := range map[string]string{"x.csv.gz": `{"a": "1"}`, "x.zip": `{"a": "x.csv"}`, "cut.csv.gz": "cut.csv.gz: the gzip file ends too early", "no.zip": "no.zip: the file is not a ZIP archive"} {
+		env := &standard.Env{Temp: t.TempDir(), Sources: testDisk{dir}}
+		got, err := run(t, env, "", [2]string{"load", `{"from": "` + name + `", "name": "x", "infer_strategy": "strings"}`})
+		if err != nil {
+			got = errs.Detail(err)
+		}
+		if !strings.Contains(got, want) {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+		if left, _ := os.ReadDir(env.Temp); len(left) > 0 {
+			t.Errorf("%s: %s is left behind", name, left[0].Name())
+		}
+	}
+}
+
+// TestDescriptorBetweenSteps: each step of a pipeline refuses what is no data package,
+// and one of a flow does not look.
+func TestDescriptorBetweenSteps(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		metadata, want string
+		form           standard.Form
+	}{
+		{`{"name": "ok"}`, "", standard.DPP},
+		{`{"name": "Not OK"}`, "step 2, printer: the descriptor is none of a data package: /name must consist of small letters", standard.DPP},
+		{`{"licenses": [{}]}`, "step 2, printer: the descriptor is none of a data package: /licenses/0", standard.DPP},
+		{`{"name": "Not OK"}`, "", standard.Canonical},
+	} {
+		_, err := standard.Chain(t.Context(), &standard.Env{Form: c.form}, standard.Empty(), pipeline(t, [2]string{"add_metadata", c.metadata}, [2]string{"printer", `{}`}))
+		if c.want == "" && err != nil || c.want != "" && (!errs.Is(err, errs.Invalid) || !strings.Contains(errs.Detail(err), c.want)) {
+			t.Errorf("%s: %v", c.metadata, err)
+		}
+	}
+}
