@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -90,7 +91,15 @@ func stateOf(success bool) string {
 	return "FAILED"
 }
 
+// softMemory is what the garbage collector of a run aims to stay under, in bytes: what
+// a table takes that is wide or has large cells is mostly waste that is not collected
+// yet. GOMEMLIMIT says otherwise.
+const softMemory = 64 << 20
+
 func runFlow(ctx context.Context, env *Env, path, out string, asJSON, quiet bool) error {
+	if env.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(softMemory)
+	}
 	raw, err := localSpec(path)
 	if err != nil {
 		return exit(exitUsage, err)

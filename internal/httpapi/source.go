@@ -239,9 +239,13 @@ func (a *api) statusOf(r *registry.Revision) statusAnswer {
 	}
 	for _, p := range r.Pipelines {
 		state, _ := apiState(p.State)
+		var reused *string
+		if p.Reused != "" {
+			reused = &p.Reused
+		}
 		out.Pipelines[p.ID] = pipelineStatus{
 			Title: p.Title, Status: state, Stats: p.Stats, ErrorLog: append([]string{}, p.Errors...),
-			Started: optional(p.Started), Finished: optional(p.Finished), Progress: p.Progress,
+			Started: optional(p.Started), Finished: optional(p.Finished), Progress: p.Progress, Reused: reused,
 		}
 	}
 	return out

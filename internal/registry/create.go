@@ -196,4 +196,7 @@ func insertRow(ctx context.Context, tx sqldb.Tx, flowID string, p *row, at int64
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $11, $12, $13, $14, $15, $16)`,
 		p.ID, flowID, p.Title, text(string(details)), p.State.Stored(), lines(p.Errors), text(string(p.Stats)), lines(p.Logs), at,
 		p.Position, lines(p.Dependencies), micros(p.Started), micros(p.Finished), text(string(p.Progress)), text(string(p.Outputs)), p.ErrorCount)
+	if p.Reused != "" { // the column is not there yet when what the original wrote is taken over
+		tx.Queue(ctx, nil, `UPDATE pipelines SET reused = $2 WHERE pipeline_id = $1`, p.ID, p.Reused)
+	}
 }

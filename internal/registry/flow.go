@@ -35,6 +35,7 @@ type row struct {
 	Finished     int64           `json:"finished,omitempty"`
 	Progress     json.RawMessage `json:"progress,omitempty"`
 	Outputs      json.RawMessage `json:"outputs,omitempty"`
+	Reused       string          `json:"reused,omitempty"`
 	Logs         textLines       `json:"logs,omitempty"`
 
 	changed bool
@@ -117,6 +118,7 @@ func (f *flow) apply(p *row, ev Event) {
 		if present(ev.Outputs) {
 			p.Outputs = ev.Outputs
 		}
+		p.Reused = ev.Reused
 		if p.ID == f.id && ev.DescriptorKey != "" {
 			f.descriptor = ev.DescriptorKey
 		}

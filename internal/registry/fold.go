@@ -124,6 +124,8 @@ func (r reader) member(p *row, name string) (err error) {
 		p.Progress = v
 	case `"outputs"`:
 		p.Outputs = v
+	case `"reused"`:
+		p.Reused = unquote(v)
 	case `"logs"`:
 		p.Logs = parseLines(string(v))
 	}

@@ -52,6 +52,7 @@ type Pipeline struct {
 	Log               []string        // at most the last 100 lines
 	Dependencies      []string
 	Outputs           json.RawMessage // of one that succeeded
+	Reused            string          // ID of the flow that made them, where that is another one
 }
 
 // shown holds for the revisions that are there: a dataset that was deleted and made
@@ -188,7 +189,7 @@ func (p *row) public() Pipeline {
 	return Pipeline{
 		ID: p.ID, Title: p.Title, State: p.State, Stats: p.Stats, Errors: p.Errors, ErrorCount: p.ErrorCount,
 		Started: fromMicros(p.Started), Finished: fromMicros(p.Finished), Progress: p.Progress, Log: p.Logs,
-		Dependencies: p.Dependencies, Outputs: p.Outputs,
+		Dependencies: p.Dependencies, Outputs: p.Outputs, Reused: p.Reused,
 	}
 }
 

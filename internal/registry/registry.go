@@ -97,6 +97,8 @@ type Event struct {
 	Stats       json.RawMessage
 	// Outputs is what a pipeline that succeeded made, for an attempt that skips it.
 	Outputs json.RawMessage
+	// Reused is the ID of the flow that made the outputs, where that is another one.
+	Reused string
 	// DescriptorKey names the package's descriptor; on the finish of the flow's last
 	// pipeline.
 	DescriptorKey string
@@ -118,39 +120,62 @@ type Applied struct {
 // fails, those that wait for it fail with it. It fails with NotFound for an
 // unknown pipeline and with Conflict where the attempt has passed.
 func (s *Store) Apply(ctx context.Context, ev Event) (Applied, error) {
-	const op = "registry.Apply"
-	ev.Pipeline = strings.TrimPrefix(ev.Pipeline, "./")
-	if ev.FlowID == "" {
-		ev.FlowID = FlowOf(ev.Pipeline)
-	}
-	if _, err := ParseKind(string(ev.Kind)); err != nil {
+	list, err := s.ApplyAll(ctx, ev)
+	if err != nil {
 		return Applied{}, err
 	}
-	if present(ev.Stats) && (len(ev.Stats) > maxStats || !json.Valid(ev.Stats)) {
-		return Applied{}, errs.New(errs.Invalid, op, "stats are not JSON of at most %d bytes", maxStats)
+	return list[0], nil
+}
+
+// ApplyAll makes several events of one flow true, in their order and in one transaction:
+// all of them or none.
+func (s *Store) ApplyAll(ctx context.Context, events ...Event) ([]Applied, error) {
+	const op = "registry.Apply"
+	for i := range events {
+		ev := &events[i]
+		ev.Pipeline = strings.TrimPrefix(ev.Pipeline, "./")
+		if ev.FlowID == "" {
+			ev.FlowID = FlowOf(ev.Pipeline)
+		}
+		if ev.FlowID != events[0].FlowID {
+			return nil, errs.New(errs.Invalid, op, "events of several flows")
+		}
+		if _, err := ParseKind(string(ev.Kind)); err != nil {
+			return nil, err
+		}
+		if present(ev.Stats) && (len(ev.Stats) > maxStats || !json.Valid(ev.Stats)) {
+			return nil, errs.New(errs.Invalid, op, "stats are not JSON of at most %d bytes", maxStats)
+		}
 	}
-	a := Applied{FlowID: ev.FlowID}
-	err := s.change(ctx, ev.FlowID, func(f *flow) error {
-		p := f.find(ev.Pipeline)
-		if p == nil {
-			return errs.New(errs.NotFound, op, "pipeline not found")
+	if len(events) == 0 {
+		return nil, nil
+	}
+	var list []Applied
+	err := s.change(ctx, events[0].FlowID, func(f *flow) error {
+		list = make([]Applied, 0, len(events))
+		for _, ev := range events {
+			p := f.find(ev.Pipeline)
+			if p == nil {
+				return errs.New(errs.NotFound, op, "pipeline not found")
+			}
+			if ev.Attempt != 0 && ev.Attempt != f.attempt {
+				return errs.New(errs.Conflict, op, "attempt %d of %s was superseded by attempt %d", ev.Attempt, f.id, f.attempt)
+			}
+			before := len(f.events)
+			if ev.Attempt != 0 || f.runner != Embedded {
+				f.apply(p, ev)
+			}
+			list = append(list, Applied{FlowID: ev.FlowID, State: p.State, Changed: len(f.events) > before})
 		}
-		if ev.Attempt != 0 && ev.Attempt != f.attempt {
-			return errs.New(errs.Conflict, op, "attempt %d of %s was superseded by attempt %d", ev.Attempt, f.id, f.attempt)
+		for i := range list {
+			list[i].FlowState = derive(f.rows)
 		}
-		if ev.Attempt != 0 || f.runner != Embedded {
-			f.apply(p, ev)
-		}
-		a.State, a.FlowState, a.Changed = p.State, derive(f.rows), len(f.events) > 0
 		return nil
 	})
 	if errs.Is(err, errs.NotFound) {
 		err = errs.New(errs.NotFound, op, "pipeline not found")
 	}
-	if err != nil {
-		return Applied{}, err
-	}
-	return a, nil
+	return list, err
 }
 
 // Cancel ends an open flow with a reason and raises its attempt, so that the run
@@ -335,7 +360,8 @@ func readRows(ctx context.Context, tx sqldb.Tx, flowID string, logs bool) ([]*ro
 // rowColumns are what a [storedRow] is read from; of a row that is not there, empty.
 const (
 	rowColumns = `COALESCE(p.pipeline_id, ''), COALESCE(p.title, ''), COALESCE(p.status, ''), COALESCE(p.errors, ''), COALESCE(p.error_count, 0), p.stats,
-		COALESCE(p.position, 0), COALESCE(p.dependencies, ''), COALESCE(p.started_at, 0), COALESCE(p.finished_at, 0), p.progress, p.outputs`
+		COALESCE(p.position, 0), COALESCE(p.dependencies, ''), COALESCE(p.started_at, 0), COALESCE(p.finished_at, 0), p.progress, p.outputs,
+		COALESCE(p.reused, '')`
 	rowsOf        = ` FROM pipelines p WHERE p.flow_id = $1 ORDER BY p.position, p.pipeline_id`
 	rowsQuery     = `SELECT ` + rowColumns + `, ''` + rowsOf
 	rowsLogsQuery = `SELECT ` + rowColumns + `, COALESCE(p.logs, '')` + rowsOf
@@ -351,7 +377,7 @@ type storedRow struct {
 func (s *storedRow) dest() []any {
 	return []any{
 		&s.p.ID, &s.p.Title, &s.state, &s.failures, &s.p.ErrorCount, &s.stats, &s.p.Position, &s.dependencies,
-		&s.p.Started, &s.p.Finished, &s.progress, &s.outputs, &s.logs,
+		&s.p.Started, &s.p.Finished, &s.progress, &s.outputs, &s.p.Reused, &s.logs,
 	}
 }
 
@@ -377,9 +403,9 @@ func (f *flow) save(ctx context.Context, tx sqldb.Tx) (changed bool, err error) 
 		changed = true
 		tx.Queue(ctx, nil, `
 			UPDATE pipelines SET status = $2, errors = $3, error_count = $4, stats = $5, started_at = $6, finished_at = $7,
-				progress = $8, outputs = $9, updated_at = $10 WHERE pipeline_id = $1`,
+				progress = $8, outputs = $9, updated_at = $10, reused = $11 WHERE pipeline_id = $1`,
 			p.ID, p.State.Stored(), lines(p.Errors), p.ErrorCount, text(string(p.Stats)), micros(p.Started), micros(p.Finished),
-			text(string(p.Progress)), text(string(p.Outputs)), f.now)
+			text(string(p.Progress)), text(string(p.Outputs)), f.now, text(p.Reused))
 		if p.logged {
 			tx.Queue(ctx, nil, `UPDATE pipelines SET logs = $2 WHERE pipeline_id = $1`, p.ID, lines(p.Logs))
 		}

@@ -13,8 +13,11 @@ func TestReuse(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		reused := func(r *registry.Revision) (n int) {
 			for _, p := range f.status(r).Pipelines {
-				if strings.Contains(strings.Join(p.Log, "\n"), "its files are published again") {
+				if p.Reused != "" {
 					n++
+				}
+				if (p.Reused != "") != strings.Contains(strings.Join(p.Log, "\n"), "its files are published again") {
+					t.Errorf("%s: reused from %q, with the log %q", p.ID, p.Reused, p.Log)
 				}
 			}
 			return n

@@ -168,12 +168,7 @@ func (s *Service) execute(ctx context.Context, c *registry.Claim, pipelines []pl
 		Progress:  progress,
 		Log:       s.Log,
 		Report: func(ctx context.Context, news []engine.Event) error {
-			for _, e := range news {
-				if err := whileAway(ctx, func() error { return s.report(ctx, c, pipelines, sink, e) }); err != nil {
-					return err
-				}
-			}
-			return nil
+			return whileAway(ctx, func() error { return s.report(ctx, c, pipelines, sink, news) })
 		},
 	})
 }
@@ -248,27 +243,31 @@ func (s *Service) earlier(ctx context.Context, c *registry.Claim) (map[string][]
 
 // report hands news of the engine to the registry. Failures that follow from
 // another are the registry's own doing.
-func (s *Service) report(ctx context.Context, c *registry.Claim, pipelines []plan.Pipeline, sink *pkgstore.Sink, e engine.Event) error {
-	if e.Cascaded {
-		return nil
-	}
-	ev := registry.Event{FlowID: c.FlowID, Pipeline: e.Pipeline, Attempt: c.Attempt, Kind: registry.KindStart}
-	if e.Kind == engine.Finish {
-		ev.Kind, ev.Success, ev.Errors, ev.Log = registry.KindFinish, e.Success, e.Errors, e.Log
-		if e.Result != nil {
-			var err error
-			if ev.Stats, err = json.Marshal(e.Result.Stats); err != nil {
-				return err
+func (s *Service) report(ctx context.Context, c *registry.Claim, pipelines []plan.Pipeline, sink *pkgstore.Sink, news []engine.Event) error {
+	var events []registry.Event
+	for _, e := range news {
+		if e.Cascaded {
+			continue
+		}
+		ev := registry.Event{FlowID: c.FlowID, Pipeline: e.Pipeline, Attempt: c.Attempt, Kind: registry.KindStart}
+		if e.Kind == engine.Finish {
+			ev.Kind, ev.Success, ev.Errors, ev.Log, ev.Reused = registry.KindFinish, e.Success, e.Errors, e.Log, e.Reused()
+			if e.Result != nil {
+				var err error
+				if ev.Stats, err = json.Marshal(e.Result.Stats); err != nil {
+					return err
+				}
+				if ev.Outputs, err = json.Marshal(e.Result); err != nil {
+					return err
+				}
 			}
-			if ev.Outputs, err = json.Marshal(e.Result); err != nil {
-				return err
+			if e.Pipeline == pipelines[len(pipelines)-1].ID {
+				ev.DescriptorKey = sink.Descriptor()
 			}
 		}
-		if e.Pipeline == pipelines[len(pipelines)-1].ID {
-			ev.DescriptorKey = sink.Descriptor()
-		}
+		events = append(events, ev)
 	}
-	_, err := s.Registry.Apply(ctx, ev)
+	_, err := s.Registry.ApplyAll(ctx, events...)
 	if errs.Is(err, errs.Conflict) {
 		return errors.Join(errLost, err)
 	}
