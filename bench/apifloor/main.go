@@ -191,6 +191,7 @@ func (f *floor) update(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		err = json.Unmarshal(body, &e)
 	}
+	e.Pipeline = strings.TrimPrefix(e.Pipeline, "./")
 	var state string
 	if err == nil {
 		state, err = f.db.update(r.Context(), e)

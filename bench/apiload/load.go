@@ -171,6 +171,10 @@ func answer(in *bufio.Reader) (status int, etag string, err error) {
 			etag = string(value)
 		}
 	}
+	if status >= 400 {
+		text, _ := in.Peek(min(length, 1000))
+		return status, "", fmt.Errorf("the answer is %d: %s", status, text)
+	}
 	if !chunked {
 		_, err := in.Discard(length)
 		return status, etag, err

@@ -43,8 +43,7 @@ func (s *server) cpu() (time.Duration, error) {
 func (s *server) stop() error {
 	if s.in != nil {
 		s.in.Close()
-	}
-	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+	} else if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return err
 	}
 	kill := time.AfterFunc(20*time.Second, func() { _ = s.cmd.Process.Kill() })
