@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"crypto/rsa"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"math"
@@ -28,6 +29,8 @@ type Keys interface {
 type Verifier struct {
 	Keys Keys
 	Now  func() time.Time // nil: time.Now
+
+	known verified
 }
 
 // claims is the body of a token.
@@ -113,6 +116,13 @@ func (v *Verifier) Verify(ctx context.Context, token string) (*Token, error) {
 		})
 		return c, err
 	}
+	sum := sha256.Sum256([]byte(token))
+	if found := v.known.get(sum, now()); found != nil {
+		// It was checked with the key in use, or is checked again.
+		if inUse, err := v.Keys.Key(ctx); err == nil && inUse == found.key {
+			return found.token(), nil
+		}
+	}
 	c, err := try(v.Keys.Key)
 	if keyErr != nil {
 		return nil, keyErr
@@ -129,11 +139,12 @@ func (v *Verifier) Verify(ctx context.Context, token string) (*Token, error) {
 		}
 		return nil, errs.Wrap(err, errs.Unauthorized, op, Denied)
 	}
-	found := &Token{UserID: c.UserID, UserName: c.UserName, Service: c.Service, MaxDatasets: c.limit()}
+	found := &checked{Token: Token{UserID: c.UserID, UserName: c.UserName, Service: c.Service, MaxDatasets: c.limit()}, key: key, at: now()}
 	if c.Expires != nil {
 		found.Expires = c.Expires.UTC()
 	}
-	return found, nil
+	v.known.add(sum, found)
+	return found.token(), nil
 }
 
 // spend takes the time of a signature's check, for a token that was refused before it,

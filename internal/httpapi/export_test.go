@@ -8,7 +8,7 @@ import (
 
 // Faulty is a route that panics, as all routes are wrapped.
 func Faulty(log *slog.Logger) http.Handler {
-	a := &api{Config{Now: time.Now, Log: log}}
+	a := &api{Config: Config{Now: time.Now, Log: log}}
 	return a.handler(func(http.ResponseWriter, *http.Request) error { panic("secret of the fault") })
 }
 

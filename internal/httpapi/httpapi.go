@@ -24,6 +24,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -41,6 +42,7 @@ type Service interface {
 	Upload(ctx context.Context, token string, body []byte, idempotencyKey string) (*service.Accepted, error)
 	DryRun(ctx context.Context, token string, body []byte) ([]plan.Pipeline, error)
 	Status(ctx context.Context, token, datasetID, which string) (*registry.Revision, error)
+	Standing(ctx context.Context, token, datasetID, which string) (*registry.Revision, error)
 	Update(ctx context.Context, e registry.Event) (registry.Applied, error)
 	UpdateToken(flowID string) string
 	Cancel(ctx context.Context, token, datasetID, which string) (registry.State, error)
@@ -88,7 +90,10 @@ type Config struct {
 	Log      *slog.Logger
 }
 
-type api struct{ Config }
+type api struct {
+	Config
+	buffers sync.Pool // of *writer
+}
 
 // MaxSpec is the largest Flow-Spec in bytes.
 const MaxSpec = 16 << 20
@@ -135,7 +140,7 @@ var reserved = []string{"/source/upload", "/source/update", "/source/plan"}
 
 // New gives the handler of all routes.
 func New(c Config) http.Handler {
-	a := &api{c}
+	a := &api{Config: c}
 	mux := http.NewServeMux()
 	for _, r := range a.routes() {
 		mux.Handle(r.pattern, a.handler(r.handle))
@@ -240,6 +245,9 @@ func (a *api) handler(h func(http.ResponseWriter, *http.Request) error) http.Han
 		level := slog.LevelDebug
 		if status == http.StatusInternalServerError && r.Context().Err() == nil { // else the client has gone
 			level = slog.LevelError
+		}
+		if !a.Log.Enabled(r.Context(), level) {
+			return
 		}
 		a.Log.Log(r.Context(), level, "request", "method", r.Method, "path", r.URL.Path, "status", status, "ms", a.Now().Sub(begun).Milliseconds(), "error", err)
 	})

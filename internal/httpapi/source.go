@@ -171,102 +171,12 @@ func (a *api) update(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, answer)
 }
 
-// statusAnswer is how a revision stands.
-type statusAnswer struct {
-	ID        string                    `json:"id"`
-	Spec      json.RawMessage           `json:"spec_contents"`
-	Modified  string                    `json:"modified"`
-	Created   string                    `json:"created"`
-	State     string                    `json:"state"`
-	Logs      []string                  `json:"logs"`
-	ErrorLog  []string                  `json:"error_log"`
-	Stats     json.RawMessage           `json:"stats"`
-	Pipelines map[string]pipelineStatus `json:"pipelines"`
-	Attempt   int64                     `json:"attempt"`
-	Outcome   *string                   `json:"outcome"`
-	Certified bool                      `json:"certified"`
-	Links     links                     `json:"links"`
-}
-
-type pipelineStatus struct {
-	Title    string          `json:"title"`
-	Status   string          `json:"status"`
-	Stats    json.RawMessage `json:"stats"`
-	ErrorLog []string        `json:"error_log"`
-	Started  *string         `json:"started"`
-	Finished *string         `json:"finished"`
-	Progress json.RawMessage `json:"progress"`
-	Reused   *string         `json:"reused"`
-}
-
-type links struct {
-	Self    string  `json:"self"`
-	Events  string  `json:"events"`
-	Page    *string `json:"page"`
-	Package *string `json:"package"`
-}
-
-// apiState names a state as the contract has it, and what it leaves out.
-func apiState(s registry.State) (state string, outcome *string) {
-	if s == registry.Cancelled {
-		o := "cancelled"
-		return registry.Failed.String(), &o
-	}
-	return s.String(), nil
-}
-
-func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000Z") }
-
-func optional(t time.Time) *string {
-	if t.IsZero() {
-		return nil
-	}
-	s := stamp(t)
-	return &s
-}
-
-func (a *api) statusOf(r *registry.Revision) statusAnswer {
-	state, outcome := apiState(r.State)
-	base := a.PublicURL + "/source/" + r.ID
-	out := statusAnswer{
-		ID: r.ID, Spec: r.Spec, Modified: stamp(r.Modified), Created: stamp(r.Created), State: state, Outcome: outcome,
-		Logs: r.Logs, ErrorLog: append([]string{}, r.Errors...), Stats: r.Stats, Pipelines: map[string]pipelineStatus{},
-		Attempt: r.Attempt, Links: links{Self: base, Events: base + "/events"},
-	}
-	if r.State == registry.Succeeded && r.DescriptorKey != "" {
-		p := a.PublicURL + "/pkgstore/" + r.ID + "/datapackage.json"
-		out.Links.Package = &p
-	}
-	for _, p := range r.Pipelines {
-		state, _ := apiState(p.State)
-		var reused *string
-		if p.Reused != "" {
-			reused = &p.Reused
-		}
-		out.Pipelines[p.ID] = pipelineStatus{
-			Title: p.Title, Status: state, Stats: p.Stats, ErrorLog: append([]string{}, p.Errors...),
-			Started: optional(p.Started), Finished: optional(p.Finished), Progress: p.Progress, Reused: reused,
-		}
-	}
-	return out
-}
-
 func datasetOf(r *http.Request) (datasetID, revision string) {
 	return r.PathValue("owner") + "/" + r.PathValue("dataset"), r.PathValue("revision")
 }
 
 // varies are the headers that say who asks, and so what is shown.
 const varies = "Auth-Token, Authorization"
-
-func (a *api) status(w http.ResponseWriter, r *http.Request) error {
-	dataset, which := datasetOf(r)
-	rev, err := a.Service.Status(r.Context(), auth.FromRequest(r), dataset, which)
-	if err != nil {
-		return err
-	}
-	private(w)
-	return writeJSON(w, http.StatusOK, a.statusOf(rev))
-}
 
 func (a *api) cancel(w http.ResponseWriter, r *http.Request) error {
 	dataset, which := datasetOf(r)
@@ -325,7 +235,7 @@ const keepAlive = 15 * time.Second
 func (a *api) events(w http.ResponseWriter, r *http.Request) error {
 	dataset, which := datasetOf(r)
 	token := auth.FromRequest(r)
-	rev, err := a.Service.Status(r.Context(), token, dataset, which)
+	rev, err := a.Service.Standing(r.Context(), token, dataset, which)
 	if err != nil {
 		return err
 	}
@@ -341,7 +251,7 @@ func (a *api) events(w http.ResponseWriter, r *http.Request) error {
 	defer alive.Stop()
 	for {
 		// The state is read before the events, so none is missed after the end.
-		rev, err := a.Service.Status(r.Context(), token, dataset, strconv.FormatInt(rev.Number, 10))
+		rev, err := a.Service.Standing(r.Context(), token, dataset, strconv.FormatInt(rev.Number, 10))
 		if err != nil {
 			return nil // gone, or the reader is
 		}

@@ -63,21 +63,55 @@ const shown = `d.deleted_at IS NULL AND r.revision > d.deleted_through`
 // for the highest number, "successful" for the highest that succeeded. It fails
 // with NotFound.
 func (s *Store) Revision(ctx context.Context, datasetID, which string) (*Revision, error) {
+	where, args, err := named(datasetID, which)
+	if err != nil {
+		return nil, err
+	}
+	return s.revision(ctx, where, args...)
+}
+
+// Standing finds a revision as [Store.Revision] does, and reads of it no more than who
+// may see it and how it stands: ID, owner, number, state, attempt, findability and key of
+// the descriptor.
+func (s *Store) Standing(ctx context.Context, datasetID, which string) (*Revision, error) {
+	where, args, err := named(datasetID, which)
+	if err != nil {
+		return nil, err
+	}
+	var r *Revision
+	err = s.db.Select(ctx, func(row sqldb.Row) error {
+		r = &Revision{}
+		var state string
+		if err := row.Scan(&r.ID, &r.DatasetID, &r.OwnerID, &r.Number, &state, &r.Attempt, &r.Findability, &r.DescriptorKey); err != nil {
+			return err
+		}
+		r.State, err = ParseState(state)
+		return err
+	}, `SELECT r.revision_id, r.dataset_id, d.owner, r.revision, r.status, r.attempt, d.findability, COALESCE(r.descriptor_key, '')
+		FROM dataset_revision r JOIN dataset d ON d.identifier = r.dataset_id WHERE `+where, args...)
+	if err == nil && r == nil {
+		err = errNotFound
+	}
+	return r, err
+}
+
+// named is the condition that finds a revision of a dataset.
+func named(datasetID, which string) (where string, args []any, err error) {
 	if !storable(datasetID) {
-		return nil, errNotFound
+		return "", nil, errNotFound
 	}
 	const of = `r.dataset_id = $1 AND ` + shown + ` `
 	switch which {
 	case "latest":
-		return s.revision(ctx, of+`ORDER BY r.revision DESC LIMIT 1`, datasetID)
+		return of + `ORDER BY r.revision DESC LIMIT 1`, []any{datasetID}, nil
 	case "successful":
-		return s.revision(ctx, of+`AND r.status = $2 ORDER BY r.revision DESC LIMIT 1`, datasetID, Succeeded.Stored())
+		return of + `AND r.status = $2 ORDER BY r.revision DESC LIMIT 1`, []any{datasetID, Succeeded.Stored()}, nil
 	}
 	number, err := strconv.ParseInt(which, 10, 64)
 	if err != nil || strconv.FormatInt(number, 10) != which {
-		return nil, errNotFound
+		return "", nil, errNotFound
 	}
-	return s.revision(ctx, of+`AND r.revision = $2`, datasetID, number)
+	return of + `AND r.revision = $2`, []any{datasetID, number}, nil
 }
 
 // Flow finds a revision by its ID.

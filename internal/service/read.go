@@ -19,6 +19,18 @@ import (
 // there for anybody but its owner.
 func (s *Service) Status(ctx context.Context, token, datasetID, which string) (*registry.Revision, error) {
 	r, err := s.Registry.Revision(ctx, datasetID, which)
+	return s.shown(ctx, token, datasetID, which, r, err)
+}
+
+// Standing tells as [Service.Status] does, but of the revision itself alone (see
+// [registry.Store.Standing]).
+func (s *Service) Standing(ctx context.Context, token, datasetID, which string) (*registry.Revision, error) {
+	r, err := s.Registry.Standing(ctx, datasetID, which)
+	return s.shown(ctx, token, datasetID, which, r, err)
+}
+
+// shown is what somebody may see of a revision that was found, or not.
+func (s *Service) shown(ctx context.Context, token, datasetID, which string, r *registry.Revision, err error) (*registry.Revision, error) {
 	switch {
 	case errs.Is(err, errs.NotFound):
 	case err != nil:
@@ -84,7 +96,7 @@ func (s *Service) PackageFile(ctx context.Context, token, key string) (object st
 		which = "successful"
 	}
 	notFound := errs.New(errs.NotFound, "service.PackageFile", "there is no object %q", key)
-	r, err := s.Registry.Revision(ctx, datasetID, which)
+	r, err := s.Registry.Standing(ctx, datasetID, which)
 	if errs.Is(err, errs.NotFound) || errs.Is(err, errs.Invalid) || err == nil && !s.mayRead(ctx, token, r) {
 		return "", s.hidden(ctx, token, notFound)
 	}

@@ -97,6 +97,14 @@ func (r Runner) Run() int {
 	return code
 }
 
+// StartPostgres starts a PostgreSQL that is nobody else's, for programs that measure.
+// It does not wait for the disk. stop must be called.
+func StartPostgres() (url string, stop func() error, err error) {
+	p := &postgres{}
+	url, err = p.start()
+	return url, p.stop, err
+}
+
 // shared is the PostgreSQL of all tests of a binary; [Main] owns it.
 var shared postgres
 

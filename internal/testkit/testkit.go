@@ -83,3 +83,6 @@ func Golden(t testing.TB, file string, got []byte) {
 		}
 	}
 }
+
+// Updating reports whether -update was given.
+func Updating() bool { return *update }

@@ -42,6 +42,8 @@ type Options struct {
 	Runner    registry.Runner
 	DPP       service.Pipelines // for the runner of that name
 	Fetch     fetch.Config
+	// Trace is told of the statements, see [sqldb.Config].
+	Trace func(statements ...string)
 }
 
 // Fixture is a service and what it is made of beside its own parts.
@@ -59,7 +61,7 @@ func New(t testing.TB, o Options) *Fixture {
 	if o.Database == "" {
 		o.Database = testkit.DB(t, sqldb.SQLite)
 	}
-	db := testkit.Must(sqldb.Open(ctx, sqldb.Config{URL: o.Database}))(t)
+	db := testkit.Must(sqldb.Open(ctx, sqldb.Config{URL: o.Database, Trace: o.Trace}))(t)
 	t.Cleanup(func() { _ = db.Close() })
 	objects := func(name string) *objstore.Local {
 		l := testkit.Must(objstore.OpenLocal(filepath.Join(dir, name)))(t)

@@ -1,0 +1,241 @@
+// Command apiload measures specstore's API beside bench/apifloor, or as its database
+// grows, and prints tables in Markdown. It starts what it needs on this machine's
+// loopback, asks a bounded number of seconds, and stops all of it.
+//
+//	apiload -specstore bin/specstore -floor bin/apifloor
+//	apiload -specstore bin/specstore -growth
+//
+// The two servers are asked in turns, in short rounds, and what is stated is the ratio
+// of the medians over the rounds, since machines are noisy. A server's CPU time is that
+// which the system has counted for its process; a database server's is not in it.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/datahq/specstore/internal/sqldb"
+	"github.com/datahq/specstore/internal/testkit"
+)
+
+type options struct {
+	specstore, floor string
+	databases        []string
+	requests         []string
+	conns            []int
+	sizes            []int
+	datasets         int
+	rounds           int
+	round            time.Duration
+	growth           bool
+	profile          string
+}
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "apiload:", err)
+		os.Exit(1) //nolint:forbidigo // it is main
+	}
+}
+
+func run() error {
+	var o options
+	flag.StringVar(&o.specstore, "specstore", "bin/specstore", "specstore's `binary`")
+	flag.StringVar(&o.floor, "floor", "bin/apifloor", "apifloor's `binary`")
+	flag.IntVar(&o.datasets, "datasets", 10_000, "how many there are")
+	flag.IntVar(&o.rounds, "rounds", 7, "how many of each server are measured, for each number of connections")
+	flag.DurationVar(&o.round, "round", 500*time.Millisecond, "how long each takes")
+	flag.BoolVar(&o.growth, "growth", false, "measure specstore alone, as its database grows")
+	databases := flag.String("databases", "postgres,sqlite", "which")
+	requests := flag.String("requests", "status,status-open,not-modified,update,upload", "which")
+	conns := flag.String("conns", "1,16,64", "how many connections")
+	sizes := flag.String("sizes", "1000,10000,100000,1000000", "how many revisions, with -growth")
+	flag.Parse()
+	o.databases, o.requests = strings.Split(*databases, ","), strings.Split(*requests, ",")
+	var err error
+	if o.conns, err = numbers(*conns); err != nil {
+		return err
+	}
+	if o.sizes, err = numbers(*sizes); err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	dir, err := os.MkdirTemp("", "apiload")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	fmt.Println(machine()) //nolint:forbidigo // its output
+	for _, kind := range o.databases {
+		if err := o.measure(ctx, dir, sqldb.Dialect(kind)); err != nil {
+			return fmt.Errorf("%s: %w", kind, err)
+		}
+	}
+	return nil
+}
+
+func numbers(list string) (n []int, err error) {
+	for _, s := range strings.Split(list, ",") {
+		one, err := strconv.Atoi(s)
+		if err != nil {
+			return nil, err
+		}
+		n = append(n, one)
+	}
+	return n, nil
+}
+
+// measure makes a database of a kind, and measures.
+func (o options) measure(ctx context.Context, dir string, kind sqldb.Dialect) (err error) {
+	var maker databases
+	if kind == sqldb.Postgres {
+		url, stop, err := testkit.StartPostgres()
+		if err != nil {
+			return err
+		}
+		defer func() { _ = stop() }()
+		maker = &postgresDatabases{url}
+	} else {
+		maker = &sqliteDatabases{dir}
+	}
+	version, err := maker.version(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("\n%s\n\n", version) //nolint:forbidigo // its output
+	if o.growth {
+		return o.grow(ctx, dir, maker)
+	}
+	return o.compare(ctx, dir, maker)
+}
+
+// compare measures both servers on databases that are the same.
+func (o options) compare(ctx context.Context, dir string, maker databases) (err error) {
+	ours, err := maker.create(ctx, "ours")
+	if err != nil {
+		return err
+	}
+	b, err := fill(ctx, o, dir, ours)
+	if err != nil {
+		return fmt.Errorf("fill: %w", err)
+	}
+	if err := b.grow(ctx, ours, 0, o.datasets); err != nil {
+		return fmt.Errorf("fill: %w", err)
+	}
+	floor, err := maker.copy(ctx, "ours", "floor")
+	if err != nil {
+		return err
+	}
+	var sides [2]*server
+	if sides[0], err = startSpecstore(ctx, o.specstore, dir, ours, "embedded"); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, sides[0].stop()) }()
+	if sides[1], err = startFloor(ctx, o.floor, floor); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, sides[1].stop()) }()
+	fmt.Println("| request | connections | CPU µs/request | floor | ratio | requests/s | floor | ratio | p50 ms | floor | p99 ms | floor |") //nolint:forbidigo // its output
+	fmt.Println("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|")                                                              //nolint:forbidigo // its output
+	loads := [2]*load{b.load(o.datasets), b.load(o.datasets)}
+	for _, request := range o.requests {
+		for _, conns := range o.conns {
+			var results [2]results
+			if request == "not-modified" {
+				continue // the floor has none: see alone
+			}
+			for round := range o.rounds + 1 {
+				for i := range sides {
+					side := (i + round) % 2
+					r, err := loads[side].run(ctx, sides[side], request, conns, o.round)
+					if err != nil {
+						return fmt.Errorf("%s of %s: %w", request, sides[side].name, err)
+					}
+					if round > 0 { // the first warms
+						results[side].add(r)
+					}
+				}
+			}
+			a, f := &results[0], &results[1]
+			fmt.Printf("| %s | %d | %.0f | %.0f | **%.2f** | %.0f | %.0f | **%.2f** | %.2f | %.2f | %.2f | %.2f |\n", //nolint:forbidigo // its output
+				request, conns, a.cpu(), f.cpu(), a.cpu()/f.cpu(), a.rate(), f.rate(), f.rate()/a.rate(),
+				a.quantile(.5), f.quantile(.5), a.quantile(.99), f.quantile(.99))
+		}
+	}
+	for _, request := range o.requests {
+		if request != "not-modified" {
+			continue
+		}
+		for _, conns := range o.conns {
+			var a results
+			for range o.rounds {
+				r, err := loads[0].run(ctx, sides[0], request, conns, o.round)
+				if err != nil {
+					return err
+				}
+				a.add(r)
+			}
+			fmt.Printf("| %s | %d | %.0f | | | %.0f | | | %.2f | | %.2f | |\n", //nolint:forbidigo // its output
+				request, conns, a.cpu(), a.rate(), a.quantile(.5), a.quantile(.99))
+		}
+	}
+	return nil
+}
+
+// grow measures specstore as the number of revisions rises.
+func (o options) grow(ctx context.Context, dir string, maker databases) error {
+	url, err := maker.create(ctx, "ours")
+	if err != nil {
+		return err
+	}
+	b, err := fill(ctx, o, dir, url)
+	if err != nil {
+		return fmt.Errorf("fill: %w", err)
+	}
+	fmt.Println("| revisions | request | CPU µs/request | to the first | p50 ms | to the first | p99 ms |") //nolint:forbidigo // its output
+	fmt.Println("|---:|---|---:|---:|---:|---:|---:|")                                                      //nolint:forbidigo // its output
+	first := map[string]*results{}
+	have := 0
+	for _, size := range o.sizes {
+		// Each dataset has two revisions.
+		if err := b.grow(ctx, url, have, size/2); err != nil {
+			return fmt.Errorf("fill to %d: %w", size, err)
+		}
+		have = size / 2
+		s, err := startSpecstore(ctx, o.specstore, dir, url, "embedded")
+		if err != nil {
+			return err
+		}
+		l := b.load(have)
+		for _, request := range []string{"status", "status-open", "update", "upload"} {
+			var r results
+			for round := range o.rounds + 1 {
+				one, err := l.run(ctx, s, request, 4, o.round)
+				if err != nil {
+					return errors.Join(fmt.Errorf("%s: %w", request, err), s.stop())
+				}
+				if round > 0 {
+					r.add(one)
+				}
+			}
+			if first[request] == nil {
+				first[request] = &r
+			}
+			f := first[request]
+			fmt.Printf("| %d | %s | %.0f | %.2f | %.2f | %.2f | %.2f |\n", //nolint:forbidigo // its output
+				size, request, r.cpu(), r.cpu()/f.cpu(), r.quantile(.5), r.quantile(.5)/f.quantile(.5), r.quantile(.99))
+		}
+		if err := s.stop(); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,208 @@
+package httpapi
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/datahq/specstore/internal/auth"
+	"github.com/datahq/specstore/internal/flowspec"
+	"github.com/datahq/specstore/internal/registry"
+)
+
+// apiState names a state as the contract has it, and what it leaves out.
+func apiState(s registry.State) (state string, outcome *string) {
+	if s == registry.Cancelled {
+		o := "cancelled"
+		return registry.Failed.String(), &o
+	}
+	return s.String(), nil
+}
+
+const stampLayout = "2006-01-02T15:04:05.000000Z"
+
+func stamp(t time.Time) string { return t.UTC().Format(stampLayout) }
+
+func optional(t time.Time) *string {
+	if t.IsZero() {
+		return nil
+	}
+	s := stamp(t)
+	return &s
+}
+
+// writer appends JSON. What the registry keeps as JSON goes through as it is: it was
+// checked when it was written.
+type writer []byte
+
+func (b *writer) raw(s string) { *b = append(*b, s...) }
+
+// text writes a string. The registry's are UTF-8; of others what is not is replaced.
+func (b *writer) text(s string) { *b, _ = jsontext.AppendQuote(*b, s) }
+
+func (b *writer) json(v json.RawMessage) {
+	if len(v) == 0 {
+		b.raw("null")
+		return
+	}
+	*b = append(*b, v...)
+}
+
+func (b *writer) number(n int64) { *b = strconv.AppendInt(*b, n, 10) }
+
+// time writes a time, null for none.
+func (b *writer) time(t time.Time) {
+	if t.IsZero() {
+		b.raw("null")
+		return
+	}
+	*b = append(*b, '"')
+	*b = t.UTC().AppendFormat(*b, stampLayout)
+	*b = append(*b, '"')
+}
+
+func (b *writer) lines(list []string) {
+	b.raw("[")
+	for i, line := range list {
+		if i > 0 {
+			b.raw(",")
+		}
+		b.text(line)
+	}
+	b.raw("]")
+}
+
+// status writes how a revision stands.
+func (a *api) appendStatus(b *writer, r *registry.Revision) {
+	state, outcome := apiState(r.State)
+	b.raw(`{"id":`)
+	b.text(r.ID)
+	b.raw(`,"spec_contents":`)
+	b.json(r.Spec)
+	b.raw(`,"modified":`)
+	b.time(r.Modified)
+	b.raw(`,"created":`)
+	b.time(r.Created)
+	b.raw(`,"state":"` + state + `","logs":`)
+	if r.Logs == nil {
+		b.raw("null")
+	} else {
+		b.lines(r.Logs)
+	}
+	b.raw(`,"error_log":`)
+	b.lines(r.Errors)
+	b.raw(`,"stats":`)
+	b.json(r.Stats)
+	b.raw(`,"pipelines":{`)
+	for i := range r.Pipelines {
+		p := &r.Pipelines[i]
+		if i > 0 {
+			b.raw(",")
+		}
+		b.text(p.ID)
+		b.raw(`:{"title":`)
+		b.text(p.Title)
+		state, _ := apiState(p.State)
+		b.raw(`,"status":"` + state + `","stats":`)
+		b.json(p.Stats)
+		b.raw(`,"error_log":`)
+		b.lines(p.Errors)
+		b.raw(`,"started":`)
+		b.time(p.Started)
+		b.raw(`,"finished":`)
+		b.time(p.Finished)
+		b.raw(`,"progress":`)
+		b.json(p.Progress)
+		b.raw(`,"reused":`)
+		if p.Reused == "" {
+			b.raw("null}")
+		} else {
+			b.text(p.Reused)
+			b.raw("}")
+		}
+	}
+	b.raw(`},"attempt":`)
+	b.number(r.Attempt)
+	b.raw(`,"outcome":`)
+	if outcome == nil {
+		b.raw("null")
+	} else {
+		b.text(*outcome)
+	}
+	base := a.PublicURL + "/source/" + r.ID
+	b.raw(`,"certified":false,"links":{"self":`)
+	b.text(base)
+	b.raw(`,"events":`)
+	b.text(base + "/events")
+	b.raw(`,"page":null,"package":`)
+	if r.State == registry.Succeeded && r.DescriptorKey != "" {
+		b.text(a.PublicURL + "/pkgstore/" + r.ID + "/datapackage.json")
+	} else {
+		b.raw("null")
+	}
+	b.raw("}}\n")
+}
+
+// maxKeptBuffer is the largest buffer in bytes that waits for another answer.
+const maxKeptBuffer = 256 << 10
+
+// status answers with how a revision stands. One that has ended changes no more, until
+// it is tried again: it has a strong entity tag, and who has it is told that it is
+// still so. Caches must ask each time, since a dataset may become private.
+func (a *api) status(w http.ResponseWriter, r *http.Request) error {
+	dataset, which := datasetOf(r)
+	rev, err := a.Service.Status(r.Context(), auth.FromRequest(r), dataset, which)
+	if err != nil {
+		return err
+	}
+	b, _ := a.buffers.Get().(*writer)
+	if b == nil {
+		b = &writer{}
+	}
+	defer func() {
+		if cap(*b) <= maxKeptBuffer {
+			*b = (*b)[:0]
+			a.buffers.Put(b)
+		}
+	}()
+	a.appendStatus(b, rev)
+	private(w)
+	h := w.Header()
+	if rev.Findability == flowspec.Private {
+		h.Set("Cache-Control", "private, no-cache")
+	}
+	if rev.State.Ended() {
+		sum := sha256.Sum256(*b)
+		tag := `"` + hex.EncodeToString(sum[:16]) + `"`
+		h.Set("Etag", tag)
+		if matches(r.Header.Values("If-None-Match"), tag) {
+			w.WriteHeader(http.StatusNotModified)
+			return nil
+		}
+	}
+	h.Set("Content-Type", "application/json; charset=utf-8")
+	h.Set("Content-Length", strconv.Itoa(len(*b)))
+	w.WriteHeader(http.StatusOK)
+	_, _ = w.Write(*b) // the reader has gone
+	return nil
+}
+
+// matches reports whether If-None-Match names an entity tag (RFC 9110, section 13.1.2),
+// by the weak comparison. Our tags have no commas in them.
+func matches(lines []string, tag string) bool {
+	for _, line := range lines {
+		for one := range strings.SplitSeq(line, ",") {
+			one = strings.TrimSpace(one)
+			if one == "*" || strings.TrimPrefix(one, "W/") == tag {
+				return true
+			}
+		}
+	}
+	return false
+}
