@@ -109,53 +109,60 @@ func (r *run) settle(nodes ...*node) {
 	}
 }
 
-// work works the lanes off. It returns when all has ended that was begun.
+// work works the lanes off. It returns when all has ended that was begun, and is told.
+// News are told beside the work, so that those come together that come while others
+// are being told.
 func (r *run) work(ctx context.Context) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer stop(nil)
 	ended := make(chan func(), r.reading.limit+r.making.limit)
+	told := make(chan error, 1)
+	telling := false
 	for {
 		if ctx.Err() == nil {
 			for _, l := range []*lane{&r.reading, &r.making} {
 				for l.running < l.limit && len(l.queue) > 0 {
-					j := l.queue[0]
-					l.queue = l.queue[1:]
-					l.running++
-					j.begin()
-					wg.Go(func() {
-						_, err := protect(func() (struct{}, error) { return struct{}{}, j.work(ctx) })
-						ended <- func() {
-							l.running--
-							// What broke off with the context stays open for another attempt.
-							if ctx.Err() == nil {
-								j.then(err)
-							}
-						}
-					})
+					wg.Go(l.next(ctx, ended))
 				}
 			}
-		}
-		if err := r.tell(ctx); err != nil {
-			return err
 		}
 		if r.fault != nil {
 			return r.fault
 		}
-		if r.reading.running+r.making.running == 0 {
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			return nil
+		if !telling && len(r.news) > 0 {
+			news := r.news
+			r.news, telling = nil, true
+			wg.Go(func() { told <- r.tell(ctx, news) })
 		}
-		(<-ended)()
-		for more := true; more; {
-			select {
-			case then := <-ended:
-				then()
-			default:
-				more = false
+		if r.reading.running+r.making.running == 0 && !telling {
+			return context.Cause(ctx)
+		}
+		select {
+		case then := <-ended:
+			then()
+		case err := <-told:
+			if telling = false; err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// next takes the first job. It gives its work; what comes after that goes to ended.
+func (l *lane) next(ctx context.Context, ended chan<- func()) (work func()) {
+	j := l.queue[0]
+	l.queue = l.queue[1:]
+	l.running++
+	j.begin()
+	return func() {
+		_, err := protect(func() (struct{}, error) { return struct{}{}, j.work(ctx) })
+		ended <- func() {
+			l.running--
+			// What broke off with the context stays open for another attempt.
+			if ctx.Err() == nil {
+				j.then(err)
 			}
 		}
 	}

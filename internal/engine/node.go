@@ -123,13 +123,11 @@ func (r *run) cascade(failed *node) {
 
 func (r *run) send(e Event) { r.news = append(r.news, e) }
 
-// tell gives the news out that have come together.
-func (r *run) tell(ctx context.Context) error {
-	if len(r.news) == 0 || r.Report == nil {
+// tell gives news out that have come together.
+func (r *run) tell(ctx context.Context, news []Event) error {
+	if r.Report == nil {
 		return nil
 	}
-	news := r.news
-	r.news = nil
 	if err := r.Report(ctx, news); err != nil {
 		return fmt.Errorf("engine: news of %s: %w", news[0].Pipeline, err)
 	}

@@ -149,7 +149,7 @@ func (s *Store) revision(ctx context.Context, where string, args ...any) (*Revis
 		added, err := p.row()
 		list = append(list, added)
 		return err
-	}, `SELECT r.*, `+rowColumns+`, COALESCE(p.logs, '')
+	}, `SELECT r.*, `+rowColumns+`
 		FROM (SELECT `+revisionColumns+`
 			FROM dataset_revision r JOIN dataset d ON d.identifier = r.dataset_id LEFT JOIN owner o ON o.id = d.owner
 			WHERE `+where+`) r

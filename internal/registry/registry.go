@@ -331,11 +331,12 @@ func lock(ctx context.Context, tx sqldb.Tx, flowID string, now int64) (*flow, er
 	return f, err
 }
 
-// readRows reads the pipelines of an open flow.
-func readRows(ctx context.Context, tx sqldb.Tx, flowID string, logs bool) ([]*row, error) {
+// readRows reads the pipelines of an open flow, with what they published and logged where
+// they are asked for whole.
+func readRows(ctx context.Context, tx sqldb.Tx, flowID string, whole bool) ([]*row, error) {
 	query := rowsQuery
-	if logs {
-		query = rowsLogsQuery
+	if whole {
+		query = wholeRowQuery
 	}
 	rows, err := tx.Query(ctx, query, flowID)
 	if err != nil {
@@ -357,14 +358,15 @@ func readRows(ctx context.Context, tx sqldb.Tx, flowID string, logs bool) ([]*ro
 	return list, rows.Err()
 }
 
-// rowColumns are what a [storedRow] is read from; of a row that is not there, empty.
+// rowColumns are what a [storedRow] is read from; of a row that is not there, empty. An
+// event needs neither logs nor outputs of the pipelines that have ended.
 const (
-	rowColumns = `COALESCE(p.pipeline_id, ''), COALESCE(p.title, ''), COALESCE(p.status, ''), COALESCE(p.errors, ''), COALESCE(p.error_count, 0), p.stats,
-		COALESCE(p.position, 0), COALESCE(p.dependencies, ''), COALESCE(p.started_at, 0), COALESCE(p.finished_at, 0), p.progress, p.outputs,
-		COALESCE(p.reused, '')`
+	rowState = `COALESCE(p.pipeline_id, ''), COALESCE(p.title, ''), COALESCE(p.status, ''), COALESCE(p.errors, ''), COALESCE(p.error_count, 0), p.stats,
+		COALESCE(p.position, 0), COALESCE(p.dependencies, ''), COALESCE(p.started_at, 0), COALESCE(p.finished_at, 0), p.progress, `
+	rowColumns    = rowState + `p.outputs, COALESCE(p.reused, ''), COALESCE(p.logs, '')`
 	rowsOf        = ` FROM pipelines p WHERE p.flow_id = $1 ORDER BY p.position, p.pipeline_id`
-	rowsQuery     = `SELECT ` + rowColumns + `, ''` + rowsOf
-	rowsLogsQuery = `SELECT ` + rowColumns + `, COALESCE(p.logs, '')` + rowsOf
+	rowsQuery     = `SELECT ` + rowState + `'', '', ''` + rowsOf
+	wholeRowQuery = `SELECT ` + rowColumns + rowsOf
 )
 
 // storedRow is a row of "pipelines" as it is read.
@@ -403,7 +405,7 @@ func (f *flow) save(ctx context.Context, tx sqldb.Tx) (changed bool, err error) 
 		changed = true
 		tx.Queue(ctx, nil, `
 			UPDATE pipelines SET status = $2, errors = $3, error_count = $4, stats = $5, started_at = $6, finished_at = $7,
-				progress = $8, outputs = $9, updated_at = $10, reused = $11 WHERE pipeline_id = $1`,
+				progress = $8, outputs = COALESCE($9, outputs), updated_at = $10, reused = COALESCE($11, reused) WHERE pipeline_id = $1`,
 			p.ID, p.State.Stored(), lines(p.Errors), p.ErrorCount, text(string(p.Stats)), micros(p.Started), micros(p.Finished),
 			text(string(p.Progress)), text(string(p.Outputs)), f.now, text(p.Reused))
 		if p.logged {
