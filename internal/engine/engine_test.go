@@ -139,7 +139,7 @@ func pipelines(t testing.TB, spec string) []plan.Pipeline {
 	if len(problems) > 0 {
 		t.Fatal(problems)
 	}
-	list, err := plan.Plan(plan.Input{Spec: s, Revision: "1", Settings: plan.Settings{Local: true}})
+	list, err := plan.Plan(plan.Input{Spec: s, Revision: "1", AllowedTypes: plan.EmbeddedTypes(), Settings: plan.Settings{Local: true}})
 	if err != nil {
 		t.Fatal(err)
 	}
