@@ -52,6 +52,7 @@ type Service interface {
 	Revisions(ctx context.Context, token, datasetID string, before int64, limit int) ([]registry.RevisionInfo, error)
 	Plan(ctx context.Context, token, datasetID, which string) ([]plan.Pipeline, error)
 	PipelineLog(ctx context.Context, token, datasetID, which, name string) ([]string, error)
+	Report(ctx context.Context, token, datasetID, which string) (object string, err error)
 	Diff(ctx context.Context, token, datasetID, from, to string) (*service.Diff, error)
 	Owner(ctx context.Context, name string) (*registry.Owner, error)
 	PackageFile(ctx context.Context, token, key string) (object string, err error)
@@ -114,6 +115,7 @@ func (a *api) routes() []route {
 		{"GET /source/{owner}/{dataset}/{revision}/events", a.events},
 		{"GET /source/{owner}/{dataset}/{revision}/plan", a.plan},
 		{"GET /source/{owner}/{dataset}/{revision}/pipelines/{pipeline}/log", a.pipelineLog},
+		{"GET /source/{owner}/{dataset}/{revision}/report", a.report},
 		{"GET /source/{owner}/{dataset}/{revision}/diff/{other}", a.diff},
 		{"POST /source/{owner}/{dataset}/{revision}/cancel", a.cancel},
 		{"POST /source/{owner}/{dataset}/{revision}/retry", a.retry},

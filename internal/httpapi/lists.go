@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/datahq/specstore/internal/auth"
+	"github.com/datahq/specstore/internal/engine"
 	"github.com/datahq/specstore/internal/errs"
 	"github.com/datahq/specstore/internal/jsondiff"
 	"github.com/datahq/specstore/internal/registry"
@@ -179,6 +180,42 @@ func (a *api) pipelineLog(w http.ResponseWriter, r *http.Request) error {
 	for _, line := range lines {
 		// Nobody is left to tell where the reader has gone.
 		_, _ = io.WriteString(w, strings.ReplaceAll(line, "\n", " ")+"\n")
+	}
+	return nil
+}
+
+// report gives the validation report: as it is published, or with format=csv its errors
+// as a table.
+func (a *api) report(w http.ResponseWriter, r *http.Request) error {
+	dataset, which := datasetOf(r)
+	format := r.URL.Query().Get("format")
+	if format != "" && format != "json" && format != "csv" {
+		return errs.New(errs.Invalid, "httpapi.report", "format must be json or csv")
+	}
+	key, err := a.Service.Report(r.Context(), auth.FromRequest(r), dataset, which)
+	if err != nil {
+		return err
+	}
+	o, err := a.Packages.Open(r.Context(), key)
+	if err != nil {
+		return err
+	}
+	defer o.Close()
+	private(w)
+	if format != "csv" {
+		w.Header().Set("Content-Type", fileTypes[".json"])
+		http.ServeContent(&contentWriter{ResponseWriter: w}, r, "", o.ModTime(), o)
+		return nil
+	}
+	w.Header().Set("Content-Type", fileTypes[".csv"])
+	w.Header().Set("Content-Disposition", `attachment; filename="validation_report.csv"`)
+	if r.Method == http.MethodHead {
+		return nil
+	}
+	if err := engine.ErrorsOfReport(w, o); err != nil {
+		// The answer has begun: its connection breaks off, so that nobody takes it for whole.
+		a.Log.ErrorContext(r.Context(), "a report could not be read", "object", key, "error", err)
+		panic(http.ErrAbortHandler)
 	}
 	return nil
 }

@@ -182,6 +182,37 @@ func TestLog(t *testing.T) {
 	s.get("/source/me/data/1/pipelines/c/log", "").checkError(t, "c", http.StatusNotFound, "no pipeline")
 }
 
+// TestReport: the report is there in both forms, also of a revision that failed.
+func TestReport(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{workers: true})
+	token := s.token("me", auth.ServiceSource)
+	flow := s.upload(spec("me", "a", "published", s.file("me", "id,name\n1,one\nx,two\n")), token)
+	if st := s.await(flow, ""); st.State != "FAILED" {
+		t.Fatalf("%+v", st)
+	}
+	at := "/source/" + flow + "/report"
+	a := s.get(at, "")
+	var report []struct {
+		Resource string `json:"resource"`
+		Errors   int    `json:"error-count"`
+	}
+	if err := json.Unmarshal([]byte(a.body), &report); err != nil || len(report) != 1 || report[0].Resource != "t" || report[0].Errors != 1 {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	if h := s.do("HEAD", at, ""); h.status != http.StatusOK || h.body != "" {
+		t.Errorf("HEAD: %d %q", h.status, h.body)
+	}
+	a = s.get(at+"?format=csv", "")
+	const want = "resource,row,column,field,code,message,cell\r\nt,3,1,id,type-or-format-error,\"field \"\"id\"\": \"\"x\"\" is not an integer\",x\r\n"
+	if a.body != want || a.header.Get("Content-Type") != "text/csv; charset=utf-8" {
+		t.Errorf("%d %q", a.status, a.body)
+	}
+	s.get(at+"?format=xml", "").checkError(t, "xml", http.StatusBadRequest, "json or csv")
+	other := s.create("me", "b", "published", registry.External).ID
+	s.get("/source/"+other+"/report", "").checkError(t, "none yet", http.StatusNotFound, "no validation report")
+}
+
 // TestDelete: a dataset that was deleted is gone with its revisions; made again it goes
 // on with its numbers and shows nothing of what was.
 func TestDelete(t *testing.T) {

@@ -39,6 +39,7 @@ func TestPrivate(t *testing.T) {
 		"GET /source/{owner}/{dataset}/{revision}/plan":                     "/source/me/NAME/latest/plan",
 		"GET /source/{owner}/{dataset}/{revision}/pipelines/{pipeline}/log": "/source/me/NAME/1/pipelines/NAME/log",
 		"GET /source/{owner}/{dataset}/{revision}/diff/{other}":             "/source/me/NAME/1/diff/successful",
+		"GET /source/{owner}/{dataset}/{revision}/report":                   "/source/me/NAME/1/report",
 		"GET /pkgstore/{key...}":                                            "FILE",
 	}
 	writes := map[string]string{

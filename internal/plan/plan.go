@@ -178,6 +178,10 @@ func newPlanner(in Input) *planner {
 
 func (p *planner) allowed(kind string) bool { return p.types[kind] }
 
+// ReportName is the last part of the ID of the pipeline that makes the validation report,
+// and the name of the report.
+const ReportName = "validation_report"
+
 // Plan makes the pipelines. Their parameters share values with each other and with
 // the spec, and must not be altered. It fails with Invalid where a source cannot be signed.
 func Plan(in Input) ([]Pipeline, error) {
@@ -294,7 +298,7 @@ func (p *planner) dump(path, contentType string, nonTabular bool) []Step {
 
 func (p *planner) report() {
 	n := node{
-		kind: typeReport, name: "validation_report", title: "Validating package contents", contentType: "application/json",
+		kind: typeReport, name: ReportName, title: "Validating package contents", contentType: "application/json",
 		steps: []Step{{"assembler.validate_resource", map[string]any{}}},
 	}
 	for _, s := range p.sources {

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/datahq/specstore/internal/auth"
+	"github.com/datahq/specstore/internal/engine"
 	"github.com/datahq/specstore/internal/errs"
 	"github.com/datahq/specstore/internal/flowspec"
 	"github.com/datahq/specstore/internal/jsondiff"
@@ -194,6 +195,22 @@ func (s *Service) PipelineLog(ctx context.Context, token, datasetID, which, name
 		}
 	}
 	return nil, errs.New(errs.NotFound, "service.PipelineLog", "%s has no pipeline %q", r.ID, name)
+}
+
+// Report finds the object that holds the validation report of a revision, also of one
+// that failed. It is NotFound where there is none, or none yet.
+func (s *Service) Report(ctx context.Context, token, datasetID, which string) (object string, err error) {
+	r, err := s.whole(ctx, token, datasetID, which)
+	if err != nil {
+		return "", err
+	}
+	for _, p := range r.Pipelines {
+		var result engine.Result
+		if p.ID == r.ID+"/"+plan.ReportName && p.State == registry.Succeeded && json.Unmarshal(p.Outputs, &result) == nil && len(result.Outputs) == 1 {
+			return result.Outputs[0].Key, nil
+		}
+	}
+	return "", errs.New(errs.NotFound, "service.Report", "%s has no validation report", r.ID)
 }
 
 // maxChanges bounds each list of a [Diff].
