@@ -46,7 +46,7 @@ func TestInferCases(t *testing.T) {
 		}
 		held++
 	}
-	t.Logf("%d of %d columns hold, without exceptions", held, all)
+	t.Logf("%d of %d cases hold", held, all)
 }
 
 // TestInferRules: shares, empty cells, kinds.
