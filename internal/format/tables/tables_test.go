@@ -179,6 +179,16 @@ func TestOpen(t *testing.T) {
 	}
 }
 
+// manyFiles is an archive of a hundred thousand empty files.
+func manyFiles(t testing.TB) []byte {
+	t.Helper()
+	list := make([]string, 0, 200_000)
+	for i := range cap(list) / 2 {
+		list = append(list, fmt.Sprintf("%d.csv", i), "")
+	}
+	return zipped(t, list...)
+}
+
 func TestOpenErrors(t *testing.T) {
 	t.Parallel()
 	type m = map[string]any
@@ -211,6 +221,13 @@ func TestOpenErrors(t *testing.T) {
 		{"several files", zipped(t, "x.csv", csv, "y.csv", csv), m{}, "zip", format.CodeSource, `it has "x.csv", "y.csv"`},
 		{"no such file", zipped(t, "x.csv", csv), m{"dialect": m{"innerpath": "y.csv"}}, "zip", format.CodeSource, `no file "y.csv"; it has "x.csv"`},
 		{"a bomb", zipped(t, "x.csv", strings.Repeat("0\n", 10<<20)), m{}, "zip", format.CodeSource, "more than 100 times its size"},
+		{"files without number", manyFiles(t), m{}, "zip", format.CodeSource, "lists too many files"},
+		{"a workbook without bytes", nil, m{}, "xlsx", format.CodeSource, "the file is empty"},
+		{"Parquet without bytes", nil, m{}, "parquet", format.CodeSource, "the file is empty"},
+		{"a database without bytes", nil, m{}, "sqlite", format.CodeSource, "the file is empty"},
+		{"a row without end", []byte("a,b\n1,2\n" + strings.Repeat("1,", 20_000)), m{}, "csv", format.CodeSource, "more than 16384 columns"},
+		{"a workbook of another program", zipped(t, "x.csv", csv), m{}, "xlsx", format.CodeFormat, "no XLSX workbook"},
+		{"an element that is a bomb", zipped(t, "x.json", `[{"a":`+strings.Repeat("[", 1<<16)), m{}, "zip", format.CodeSource, "100"},
 		{"compression", nil, m{"compression": "rar"}, "csv", tables.CodeDialect, "gz, zip or no"},
 		{"headers", nil, m{"headers": "x"}, "csv", tables.CodeDialect, "headers"},
 		{"headers, mixed", nil, m{"headers": []any{"a", 1}}, "csv", tables.CodeDialect, "headers"},

@@ -24,7 +24,8 @@ const (
 	maxUnpacked  = 64 << 30 // bytes
 	maxRatio     = 100
 	unratedBytes = 100 << 10
-	maxListed    = 20 // names that a message lists
+	maxListed    = 20      // names that a message lists
+	maxDirectory = 4 << 20 // bytes of an archive's list of files
 )
 
 // compression finds out how a file is packed and what is in it: what the resource
@@ -207,7 +208,12 @@ func (u *Unpacked) unzip(src Source, o Options) (io.Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	z, err := zip.NewReader(f, info.Size())
+	directory := format.NewDirectory(f, maxDirectory)
+	z, err := zip.NewReader(directory, info.Size())
+	if directory.TooLong() {
+		return nil, &format.Error{Code: format.CodeSource, Message: fmt.Sprintf("the ZIP archive lists too many files: its directory is longer than %d MiB, the limit", maxDirectory>>20)}
+	}
+	directory.Done()
 	if err != nil {
 		return nil, &format.Error{Code: format.CodeSource, Message: "the file is not a ZIP archive, as its name or its description says, or it is damaged"}
 	}

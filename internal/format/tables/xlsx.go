@@ -15,7 +15,7 @@ func openXLSX(src Source, o Options) (format.Reader, error) {
 		return nil, err
 	}
 	options.Pool, options.Temp = o.Pool, o.Temp
-	path, err := src.Whole()
+	path, err := wholeFile(src)
 	if err != nil {
 		return nil, err
 	}
