@@ -107,35 +107,26 @@ type joinedKey struct{ target, source string }
 
 func (s *join) Process(_ context.Context, env *Env, p *Package) (*Package, error) {
 	plan := &joinPlan{join: s, env: env, fields: maps.Clone(s.fields)}
-	alone := s.target == "" || s.targetKey == nil
-	for _, r := range p.resources() {
-		switch {
-		case !streaming(r):
-		case nameOf(r) == s.source && plan.source == nil:
-			plan.source = r
-		case !alone && nameOf(r) == s.target && plan.target == nil:
-			if plan.source == nil {
-				return nil, invalid("parameter %q: %q must stand before %q", "source/name", s.source, s.target)
-			}
-			plan.target = r
-		}
+	if err := plan.find(p); err != nil {
+		return nil, err
 	}
-	if plan.source == nil {
-		return nil, invalid("parameter %q: there is no streaming resource %q", "source/name", s.source)
-	}
-	if plan.target == nil && !alone {
-		return nil, invalid("parameter %q: there is no streaming resource %q", "target/name", s.target)
-	}
-	from := fields(plan.source)
 	if s.all != nil {
-		for _, f := range from {
+		for _, f := range fields(plan.source) {
 			if _, ok := plan.fields[nameOf(f)]; !ok {
 				plan.fields[nameOf(f)] = joined{nameOf(f), s.all.aggregate}
 			}
 		}
 	}
 	plan.names = slices.Sorted(maps.Keys(plan.fields))
-	if plan.target != nil && s.mode == fullOuter {
+	list, err := plan.described()
+	if err != nil {
+		return nil, err
+	}
+	if plan.target == nil {
+		plan.replaceSource(p, list)
+		return p, nil
+	}
+	if s.mode == fullOuter {
 		own := s.sourceKey.Names()
 		for i, name := range s.targetKey.Names() {
 			if i < len(own) {
@@ -143,13 +134,51 @@ func (s *join) Process(_ context.Context, env *Env, p *Package) (*Package, error
 			}
 		}
 	}
-	var list []map[string]any
-	if plan.target != nil {
-		list = fields(plan.target)
+	setFields(plan.target, list)
+	plan.columns = columns(plan.target)
+	if s.remove {
+		p.setResources(slices.DeleteFunc(p.resources(), func(r map[string]any) bool { return same(r, plan.source) }))
 	}
-	plan.before = len(list)
-	for _, name := range plan.names {
-		f, err := plan.field(name, from)
+	expand(p.Descriptor)
+	p.Tables = plan.tables(p.Tables)
+	return p, nil
+}
+
+// find finds the resources that are joined.
+func (j *joinPlan) find(p *Package) error {
+	s := j.join
+	alone := s.target == "" || s.targetKey == nil
+	for _, r := range p.resources() {
+		switch {
+		case !streaming(r):
+		case nameOf(r) == s.source && j.source == nil:
+			j.source = r
+		case !alone && nameOf(r) == s.target && j.target == nil:
+			if j.source == nil {
+				return invalid("parameter %q: %q must stand before %q", "source/name", s.source, s.target)
+			}
+			j.target = r
+		}
+	}
+	if j.source == nil {
+		return invalid("parameter %q: there is no streaming resource %q", "source/name", s.source)
+	}
+	if j.target == nil && !alone {
+		return invalid("parameter %q: there is no streaming resource %q", "target/name", s.target)
+	}
+	return nil
+}
+
+// described gives the fields of the target with those that are gathered.
+func (j *joinPlan) described() ([]map[string]any, error) {
+	var list []map[string]any
+	if j.target != nil {
+		list = fields(j.target)
+	}
+	j.before = len(list)
+	from := fields(j.source)
+	for _, name := range j.names {
+		f, err := j.field(name, from)
 		if err != nil {
 			return nil, err
 		}
@@ -157,45 +186,38 @@ func (s *join) Process(_ context.Context, env *Env, p *Package) (*Package, error
 		if at < 0 {
 			list = append(list, f)
 		} else if list[at]["type"] != f["type"] {
-			return nil, invalid("parameter %q: %q has a field %q of type %v, and what is gathered is of type %v", "fields", s.target, name, list[at]["type"], f["type"])
+			return nil, invalid("parameter %q: %q has a field %q of type %v, and what is gathered is of type %v", "fields", j.join.target, name, list[at]["type"], f["type"])
 		}
 	}
-	if plan.target != nil {
-		setFields(plan.target, list)
-		if s.remove {
-			p.setResources(slices.DeleteFunc(p.resources(), func(r map[string]any) bool { return same(r, plan.source) }))
-		}
-		plan.columns = columns(plan.target)
-	} else {
-		kept := clone(plan.source)
-		if s.target != "" && s.target != s.source {
-			kept["name"] = s.target
-			kept["path"] = "data/" + s.target + ".csv"
-		}
-		setFields(kept, list)
-		if schema, ok := kept["schema"].(map[string]any); ok {
-			delete(schema, "primaryKey")
-		}
-		plan.columns = columns(kept)
-		resources := p.resources()
-		for i, r := range resources {
-			if same(r, plan.source) {
-				resources[i] = kept
-			}
-		}
-		p.setResources(resources)
-		expand(p.Descriptor)
-		p.Tables = eachTable(p.Tables, func(t *Table) (*Table, error) {
-			if !same(t.Resource, plan.source) {
-				return t, nil
-			}
-			return NewTable(kept, plan.alone(t)), nil
-		})
-		return p, nil
+	return list, nil
+}
+
+// replaceSource puts a table of the gathered fields in the place of the source.
+func (j *joinPlan) replaceSource(p *Package, list []map[string]any) {
+	kept := clone(j.source)
+	if name := j.join.target; name != "" && name != j.join.source {
+		kept["name"] = name
+		kept["path"] = "data/" + name + ".csv"
 	}
+	setFields(kept, list)
+	if schema, ok := kept["schema"].(map[string]any); ok {
+		delete(schema, "primaryKey")
+	}
+	j.columns = columns(kept)
+	resources := p.resources()
+	for i, r := range resources {
+		if same(r, j.source) {
+			resources[i] = kept
+		}
+	}
+	p.setResources(resources)
 	expand(p.Descriptor)
-	p.Tables = plan.tables(p.Tables)
-	return p, nil
+	p.Tables = eachTable(p.Tables, func(t *Table) (*Table, error) {
+		if !same(t.Resource, j.source) {
+			return t, nil
+		}
+		return NewTable(kept, j.alone(t)), nil
+	})
 }
 
 // field describes a gathered field.
