@@ -355,3 +355,30 @@ func database(t testing.TB) []byte {
 	testkit.Must(sqlite.Write(t.Context(), path, "t", schema, rows))(t)
 	return testkit.Must(os.ReadFile(path))(t)
 }
+
+// TestHeaderLines: what a file has before its first row, by the words of its resource.
+func TestHeaderLines(t *testing.T) {
+	t.Parallel()
+	type m = map[string]any
+	for _, c := range []struct {
+		resource m
+		want     int
+	}{
+		{m{}, 1},
+		{m{"format": "tsv"}, 1},
+		{m{"format": "ndjson"}, 0},
+		{m{"dialect": m{"header": false}}, 0},
+		{m{"dialect": m{"headerRows": []any{2, 4}}}, 4},
+		{m{"skip_rows": 2}, 3},
+		{m{"skip_rows": 2, "headers": 3}, 5},
+		{m{"headers": []any{1, 2}}, 2},
+		{m{"headers": []any{"a", "b"}}, 0},
+		{m{"headers": []any{"a", "b"}, "skip_rows": 1}, 1},
+		{m{"headers": false}, 0},
+		{m{"headers": "x"}, 1},
+	} {
+		if got := tables.HeaderLines(c.resource); got != c.want {
+			t.Errorf("%v: %d, want %d", c.resource, got, c.want)
+		}
+	}
+}
