@@ -14,8 +14,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"strconv"
+	"strings"
 
 	"github.com/datahq/specstore/internal/errs"
 	"github.com/datahq/specstore/internal/stream"
