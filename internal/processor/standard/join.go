@@ -275,6 +275,7 @@ func (j *joinPlan) gathered(t *Table, sorter *spill.Records) iter.Seq2[spill.Rec
 		var at []byte
 		groups := make([]group, len(j.names)+len(j.keys))
 		some := false
+		held := 0 // bytes of the groups
 		finish := func() bool {
 			if !some {
 				return true
@@ -300,7 +301,7 @@ func (j *joinPlan) gathered(t *Table, sorter *spill.Records) iter.Seq2[spill.Rec
 					return
 				}
 				at = append(at[:0], rec.Key...)
-				some = true
+				some, held = true, 0
 				clear(groups)
 			}
 			row := rec.Value
@@ -308,7 +309,12 @@ func (j *joinPlan) gathered(t *Table, sorter *spill.Records) iter.Seq2[spill.Rec
 				var k stream.Kind
 				var text []byte
 				k, text, row = nextCell(row)
-				if err := groups[i].add(j.fields[name].aggregate, k, text); err != nil {
+				before := groups[i].bytes
+				err := groups[i].add(j.fields[name].aggregate, k, text)
+				if held += groups[i].bytes - before; err == nil && held > format.MaxCell {
+					err = errs.New(errs.TooLarge, "standard.join", "the values of one key come to more than %d MiB", format.MaxCell>>20)
+				}
+				if err != nil {
 					yield(spill.Record{}, errs.Wrap(err, errs.KindOf(err), "standard.join", "resource %q, key %q, field %q: %s", j.join.source, at, name, errs.Detail(err)))
 					return
 				}
@@ -663,10 +669,11 @@ type group struct {
 	list  []keyCell
 	count []int64
 	where map[string]int
-	bytes int
+	bytes int // that it holds
 }
 
-// add takes a value in. Null is left out, but rows are counted whatever they hold.
+// add takes a value in. Null is left out, but rows are counted whatever they hold. The
+// caller bounds what it holds.
 func (g *group) add(operation string, k stream.Kind, text []byte) error {
 	if operation == "count" {
 		g.n++
@@ -681,6 +688,7 @@ func (g *group) add(operation string, k stream.Kind, text []byte) error {
 	case "first", "any", "last":
 		if operation != "first" || g.n == 0 {
 			g.cell = keyCell{k, append(g.cell.text[:0], text...)}
+			g.bytes = len(text)
 		}
 		g.n++
 		return nil
@@ -698,9 +706,7 @@ func (g *group) add(operation string, k stream.Kind, text []byte) error {
 		g.where[key] = len(g.list)
 		g.bytes += len(key)
 	}
-	if g.bytes += len(text) + 64; g.bytes > format.MaxCell {
-		return errs.New(errs.TooLarge, "standard.join", "the values of one key come to more than %d MiB", format.MaxCell>>20)
-	}
+	g.bytes += len(text) + 64
 	g.list = append(g.list, keyCell{k, bytes.Clone(text)})
 	g.count = append(g.count, 1)
 	return nil
