@@ -306,7 +306,11 @@ func (s *unpivot) Process(_ context.Context, _ *Env, p *Package) (*Package, erro
 						if err != nil {
 							return nil, err
 						}
-						cell = keyCell{stream.Text, with.Append(nil, []byte(name))}
+						key, err := with.Append(nil, []byte(name))
+						if err != nil {
+							return nil, err
+						}
+						cell = keyCell{stream.Text, key}
 					} else if ok {
 						cell.kind, cell.text = CellOf(asNumber(v), nil)
 					}
