@@ -605,8 +605,10 @@ func TestRowsThatGrow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err = standard.Chain(t.Context(), &standard.Env{Temp: t.TempDir()}, p, pipeline(t, [2]string{"unpivot",
-		`{"unpivot": [{"name": "c([0-9]+)", "keys": {"k": "\\1"}}], "extraKeyFields": [{"name": "k", "type": "string"}], "extraValueField": {"name": "v", "type": "string"}}`}))
+	p, err = standard.Chain(t.Context(), &standard.Env{Temp: t.TempDir()}, p, pipeline(t, [2]string{
+		"unpivot",
+		`{"unpivot": [{"name": "c([0-9]+)", "keys": {"k": "\\1"}}], "extraKeyFields": [{"name": "k", "type": "string"}], "extraValueField": {"name": "v", "type": "string"}}`,
+	}))
 	if err != nil {
 		t.Fatal(err)
 	}
