@@ -18,8 +18,10 @@ import (
 	"testing/iotest"
 
 	"github.com/datahq/specstore/internal/format"
+	"github.com/datahq/specstore/internal/format/parquet"
 	"github.com/datahq/specstore/internal/format/sqlite"
 	"github.com/datahq/specstore/internal/format/tables"
+	"github.com/datahq/specstore/internal/format/xlsx"
 	"github.com/datahq/specstore/internal/stream"
 	"github.com/datahq/specstore/internal/tableschema"
 	"github.com/datahq/specstore/internal/testkit"
@@ -379,6 +381,30 @@ func TestHeaderLines(t *testing.T) {
 	} {
 		if got := tables.HeaderLines(c.resource); got != c.want {
 			t.Errorf("%v: %d, want %d", c.resource, got, c.want)
+		}
+	}
+}
+
+// TestHeaderAlone: a table without rows has its labels, in every format.
+func TestHeaderAlone(t *testing.T) {
+	t.Parallel()
+	schema := testkit.Must(tableschema.Parse(map[string]any{"fields": []any{map[string]any{"name": "a", "type": "integer"}, map[string]any{"name": "b"}}}))(t)
+	none := func() iter.Seq2[*stream.Batch, error] { return func(func(*stream.Batch, error) bool) {} }
+	var column, book bytes.Buffer
+	testkit.Must(parquet.Write(t.Context(), &column, schema, none))(t)
+	w := testkit.Must(xlsx.NewWriter(&book, "Data", schema))(t)
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "x.db")
+	testkit.Must(sqlite.Write(t.Context(), path, "t", schema, none))(t)
+	for name, body := range map[string][]byte{
+		"csv": []byte("a,b\n"), "tsv": []byte("a\tb"), "json": []byte(`[["a","b"]]`), "ndjson": []byte(`["a","b"]`),
+		"xlsx": book.Bytes(), "parquet": column.Bytes(), "sqlite": testkit.Must(os.ReadFile(path))(t),
+	} {
+		labels, rows, err := read(t, body, map[string]any{}, name)
+		if err != nil || !slices.Equal(labels, []string{"a", "b"}) || len(rows) > 0 {
+			t.Errorf("%s: %q, %q, %v", name, labels, rows, err)
 		}
 	}
 }
