@@ -629,3 +629,29 @@ func TestRowsThatGrow(t *testing.T) {
 		t.Errorf("%d rows, in batches of up to %d bytes", rows, most)
 	}
 }
+
+// TestDelimiterIsFound: what else is said of a file does not settle its delimiter.
+func TestDelimiterIsFound(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ body, options, want string }{
+		{"1;x\n2;y\n", `"headers": ["p", "q"]`, `{"p": "1", "q": "x"}`},
+		{"# no\np;q\n1;x\n", `"skip_rows": ["#"]`, `{"p": "1", "q": "x"}`},
+		{"no\np;q\n1;x\n", `"headers": 2`, `{"p": "1", "q": "x"}`},
+		{"p;q\n1,2;x\n", `"delimiter": ","`, `{"p;q": "1"`},
+	} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "x.csv"), []byte(c.body), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got, err := run(t, &standard.Env{Temp: t.TempDir(), Sources: testDisk{dir}}, "", [2]string{"load", `{"from": "x.csv", "name": "x", "infer_strategy": "strings", ` + c.options + `}`})
+		if strings.Contains(c.want, ";") {
+			if err == nil {
+				t.Errorf("%s: %s", c.options, got)
+			}
+			continue
+		}
+		if err != nil || !strings.Contains(got, c.want) {
+			t.Errorf("%s: %v\n%s", c.options, err, got)
+		}
+	}
+}
