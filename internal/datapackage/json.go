@@ -46,8 +46,8 @@ func Decode(r io.Reader) (map[string]any, error) {
 
 func decodeText(text []byte) (any, error) {
 	text = bytes.TrimPrefix(text, []byte("\ufeff"))
-	d := &decoder{jsontext.NewDecoder(bytes.NewReader(text)), text}
-	v, err := d.value(1)
+	d := jsontext.NewDecoder(bytes.NewReader(text))
+	v, err := ReadValue(d)
 	if err == nil {
 		if _, err = d.ReadToken(); err == io.EOF {
 			return v, nil
@@ -55,9 +55,6 @@ func decodeText(text []byte) (any, error) {
 		if err == nil {
 			err = errors.New("more than one value")
 		}
-	}
-	if errs.KindOf(err) != errs.Internal {
-		return nil, err
 	}
 	at := d.InputOffset()
 	reason := err.Error()
@@ -71,6 +68,9 @@ func decodeText(text []byte) (any, error) {
 		reason = "the text ends too early"
 	}
 	line, column := position(text, at)
+	if errors.Is(err, ErrDeep) {
+		return nil, errs.New(errs.Invalid, "datapackage.Decode", "line %d, column %d: %s", line, column, reason)
+	}
 	return nil, errs.Wrap(err, errs.Invalid, "datapackage.Decode", "not JSON: line %d, column %d: %s", line, column, reason)
 }
 
@@ -79,15 +79,17 @@ func position(text []byte, at int64) (line, column int) {
 	return bytes.Count(before, []byte{'\n'}) + 1, len(before) - bytes.LastIndexByte(before, '\n')
 }
 
-type decoder struct {
-	*jsontext.Decoder
-	text []byte // all of it, for the places of errors
-}
+// ErrDeep is a value that is nested deeper than [MaxDepth].
+var ErrDeep = fmt.Errorf("the document is nested deeper than %d levels", MaxDepth)
 
-func (d *decoder) value(depth int) (any, error) {
+// ReadValue reads the next value of a decoder into the JSON value space. Of a key that
+// is there twice, where the decoder allows it, the last one holds. Its error is the
+// decoder's, or [ErrDeep].
+func ReadValue(d *jsontext.Decoder) (any, error) { return readValue(d, 1) }
+
+func readValue(d *jsontext.Decoder, depth int) (any, error) {
 	if depth > MaxDepth {
-		line, column := position(d.text, d.InputOffset())
-		return nil, errs.New(errs.Invalid, "datapackage.Decode", "line %d, column %d: the document is nested deeper than %d levels", line, column, MaxDepth)
+		return nil, ErrDeep
 	}
 	t, err := d.ReadToken()
 	if err != nil {
@@ -110,7 +112,7 @@ func (d *decoder) value(depth int) (any, error) {
 				return nil, err
 			}
 			key := name.String() // the token is valid until the next read
-			if m[key], err = d.value(depth + 1); err != nil {
+			if m[key], err = readValue(d, depth+1); err != nil {
 				return nil, err
 			}
 		}
@@ -119,7 +121,7 @@ func (d *decoder) value(depth int) (any, error) {
 	}
 	list := []any{}
 	for d.PeekKind() != ']' {
-		v, err := d.value(depth + 1)
+		v, err := readValue(d, depth+1)
 		if err != nil {
 			return nil, err
 		}

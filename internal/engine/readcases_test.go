@@ -48,7 +48,7 @@ func TestReadCases(t *testing.T) {
 			held++
 		}
 	}
-	t.Logf("%d of %d files hold; %d exceptions", held, all, len(readExceptions))
+	t.Logf("%d of %d cases hold; %d exceptions", held, all, len(readExceptions))
 }
 
 func readCase(t *testing.T, c map[string]any, ext string) (problems []string) {

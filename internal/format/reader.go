@@ -15,7 +15,8 @@ type Reader interface {
 	Header() ([]string, error)
 	// Next gives the next rows, which are numbered as they stand in the file, from 1
 	// with the header counted. The end is io.EOF; an [Error] says why the file
-	// cannot be read on. The caller releases the batch.
+	// cannot be read on, and comes behind the rows before it. The caller releases the
+	// batch.
 	Next() (*stream.Batch, error)
 	// Encoding is the one that a text file was read in so far; empty for others.
 	Encoding() string

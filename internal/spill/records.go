@@ -184,51 +184,16 @@ func (s *Records) Sorted() iter.Seq2[Record, error] {
 // merge gives the records of some runs in order.
 func (s *Records) merge(runs []run) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
-		var heap []*recordReader
+		readers := make([]*recordReader, len(runs))
 		for i, r := range runs {
-			reader := &recordReader{r: bufio.NewReaderSize(io.NewSectionReader(s.file, r.start, r.end-r.start), s.buffer()), place: i}
-			if err := reader.next(); err != nil {
-				yield(Record{}, fmt.Errorf("spill: %w", err))
-				return
-			}
-			heap = append(heap, reader)
+			readers[i] = &recordReader{r: bufio.NewReaderSize(io.NewSectionReader(s.file, r.start, r.end-r.start), s.buffer()), place: i}
 		}
-		for i := len(heap)/2 - 1; i >= 0; i-- {
-			s.down(heap, i)
+		err := merge(readers,
+			func(x, y *recordReader) bool { return s.compare(x.at.Key, y.at.Key, x.place, y.place) < 0 },
+			func(r *recordReader) bool { return yield(r.at, nil) })
+		if err != nil {
+			yield(Record{}, fmt.Errorf("spill: %w", err))
 		}
-		for len(heap) > 0 {
-			if !yield(heap[0].at, nil) {
-				return
-			}
-			switch err := heap[0].next(); err {
-			case nil:
-			case io.EOF:
-				heap[0] = heap[len(heap)-1]
-				heap = heap[:len(heap)-1]
-			default:
-				yield(Record{}, fmt.Errorf("spill: %w", err))
-				return
-			}
-			s.down(heap, 0)
-		}
-	}
-}
-
-func (s *Records) down(h []*recordReader, i int) {
-	before := func(x, y *recordReader) bool { return s.compare(x.at.Key, y.at.Key, x.place, y.place) < 0 }
-	for {
-		low := 2*i + 1
-		if low >= len(h) {
-			return
-		}
-		if right := low + 1; right < len(h) && before(h[right], h[low]) {
-			low = right
-		}
-		if before(h[i], h[low]) {
-			return
-		}
-		h[i], h[low] = h[low], h[i]
-		i = low
 	}
 }
 

@@ -168,32 +168,15 @@ func (s *sorter) sorted() iter.Seq2[entry, error] {
 // merge gives the entries of some runs in order.
 func (s *sorter) merge(runs []run) iter.Seq2[entry, error] {
 	return func(yield func(entry, error) bool) {
-		var h heap
-		for _, r := range runs {
-			reader := &runReader{r: bufio.NewReaderSize(io.NewSectionReader(s.file, r.start, r.end-r.start), s.buffer())}
-			if err := reader.next(); err != nil {
-				yield(entry{}, fmt.Errorf("spill: %w", err))
-				return
-			}
-			h = append(h, reader)
+		readers := make([]*runReader, len(runs))
+		for i, r := range runs {
+			readers[i] = &runReader{r: bufio.NewReaderSize(io.NewSectionReader(s.file, r.start, r.end-r.start), s.buffer())}
 		}
-		for i := len(h)/2 - 1; i >= 0; i-- {
-			h.down(i)
-		}
-		for len(h) > 0 {
-			if !yield(h[0].at, nil) {
-				return
-			}
-			switch err := h[0].next(); err {
-			case nil:
-			case io.EOF:
-				h[0] = h[len(h)-1]
-				h = h[:len(h)-1]
-			default:
-				yield(entry{}, fmt.Errorf("spill: %w", err))
-				return
-			}
-			h.down(0)
+		err := merge(readers,
+			func(x, y *runReader) bool { return compare(x.at, y.at) < 0 },
+			func(r *runReader) bool { return yield(r.at, nil) })
+		if err != nil {
+			yield(entry{}, fmt.Errorf("spill: %w", err))
 		}
 	}
 }
@@ -226,25 +209,4 @@ func (r *runReader) next() error {
 	r.at = entry{binary.LittleEndian.Uint64(b[0:]), binary.LittleEndian.Uint64(b[8:]), int64(binary.LittleEndian.Uint64(b[16:]))}
 	_, err = r.r.Discard(entryBytes)
 	return err
-}
-
-// heap has the reader with the lowest entry first.
-type heap []*runReader
-
-// down puts the reader at i where it belongs among those below it.
-func (h heap) down(i int) {
-	for {
-		low := 2*i + 1
-		if low >= len(h) {
-			return
-		}
-		if right := low + 1; right < len(h) && compare(h[right].at, h[low].at) < 0 {
-			low = right
-		}
-		if compare(h[i].at, h[low].at) <= 0 {
-			return
-		}
-		h[i], h[low] = h[low], h[i]
-		i = low
-	}
 }

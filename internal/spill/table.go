@@ -15,6 +15,7 @@ import (
 type Table struct {
 	file *os.File
 	w    *bufio.Writer
+	e    *stream.Encoder
 	size int64
 	rows int64
 }
@@ -28,12 +29,13 @@ func NewTable(dir string) (*Table, error) {
 		return nil, fmt.Errorf("spill: %w", err)
 	}
 	os.Remove(f.Name()) // where the system allows it, nothing stays behind after a crash
-	return &Table{file: f, w: bufio.NewWriterSize(f, tableBuffer)}, nil
+	w := bufio.NewWriterSize(f, tableBuffer)
+	return &Table{file: f, w: w, e: stream.NewEncoder(w)}, nil
 }
 
 // WriteBatch appends the rows of a batch. It keeps none of it.
 func (t *Table) WriteBatch(b *stream.Batch) error {
-	n, err := b.WriteTo(t.w)
+	n, err := t.e.Encode(b)
 	t.size += n
 	t.rows += int64(b.Rows())
 	if err != nil {
@@ -54,9 +56,9 @@ func (t *Table) Rows() iter.Seq2[*stream.Batch, error] {
 			return
 		}
 		r := bufio.NewReaderSize(io.NewSectionReader(t.file, 0, t.size), tableBuffer)
-		b := &stream.Batch{}
+		d, b := stream.NewDecoder(r), &stream.Batch{}
 		for {
-			_, err := b.ReadFrom(r)
+			err := d.Decode(b)
 			if err == io.EOF {
 				return
 			}

@@ -173,6 +173,9 @@ func typesOf(kind stream.Kind, cell []byte) typeSet {
 	case stream.Date:
 		return isADate
 	case stream.Time:
+		if bytes.IndexByte(cell, '.') >= 0 {
+			return 0 // the default format of a time has no fraction of a second
+		}
 		return isATime
 	case stream.Datetime:
 		return isADatetime

@@ -38,6 +38,9 @@ func TestCastKind(t *testing.T) {
 		{map[string]any{"type": "datetime", "format": "any"}, stream.Datetime, "2020-01-02T03:04:05.5", "2020-01-02T03:04:05.5"},
 		{map[string]any{"type": "time", "format": "%H"}, stream.Time, "03:04:05", "03:04:05"},
 		{map[string]any{"type": "time"}, stream.Time, "03:04:05.5", "!"},
+		{map[string]any{"type": "time", "format": "%H:%M"}, stream.Time, "03:04:05.5", "!"},
+		{map[string]any{"type": "time", "format": "%H:%M:%S.%f"}, stream.Time, "03:04:05.5", "03:04:05.500000"},
+		{map[string]any{"type": "time", "format": "%H:%M:%S.%f"}, stream.Time, "03:04:05", "03:04:05"},
 		{map[string]any{"type": "year"}, stream.Integer, "2020", "2020"},
 		{map[string]any{"type": "boolean"}, stream.Integer, "1", "true"},
 		{map[string]any{"type": "number"}, stream.Boolean, "true", "!"},
@@ -62,5 +65,22 @@ func TestCastKind(t *testing.T) {
 		if got != c.want || null != (c.kind == stream.Null) {
 			t.Errorf("%v, kind %d, %s: %.50q (null %v), want %.50q", c.field, c.kind, c.cell, got, null, c.want)
 		}
+	}
+}
+
+// TestTimeWithFraction: what a spreadsheet knows and the default format does not is said.
+func TestTimeWithFraction(t *testing.T) {
+	t.Parallel()
+	schema, err := Parse(map[string]any{"fields": []any{map[string]any{"name": "x", "type": "time"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	caster, err := schema.Caster(0, CastOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _, bad := caster.CastKind(stream.Time, []byte("03:04:05.5"))
+	if bad == nil || bad.Kind != TypeError || !strings.Contains(bad.Message, `"03:04:05.5" has a fraction of a second`) || !strings.Contains(bad.Message, `"%H:%M:%S.%f"`) {
+		t.Errorf("%v", bad)
 	}
 }

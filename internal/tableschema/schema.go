@@ -15,6 +15,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/datahq/specstore/internal/errs"
 	"github.com/datahq/specstore/internal/stream"
@@ -349,6 +350,13 @@ func (s *Schema) CanonicalDescriptor() map[string]any {
 	return d
 }
 
+// finerThanSeconds reports whether a time's format may give what hh:mm:ss, the default
+// format, has no place for: a fraction of a second, or a zone.
+func finerThanSeconds(pattern any) bool {
+	text, _ := pattern.(string)
+	return text == "any" || strings.Contains(text, "%f") || strings.Contains(text, "%z") || strings.Contains(text, "%Z")
+}
+
 func (s *Schema) canonicalField(i int, f Field) map[string]any {
 	d := maps.Clone(f.raw)
 	for _, k := range []string{"missingValues", "decimalChar", "groupChar", "bareNumber", "trueValues", "falseValues"} {
@@ -356,8 +364,11 @@ func (s *Schema) canonicalField(i int, f Field) map[string]any {
 	}
 	switch f.Type {
 	case "date", "time", "datetime", "geopoint":
-		if _, ok := d["format"]; ok {
+		if pattern, ok := d["format"]; ok {
 			d["format"] = "default"
+			if f.Type == "time" && finerThanSeconds(pattern) {
+				d["format"] = "any"
+			}
 		}
 	}
 	c, err := s.Caster(i, CastOptions{})

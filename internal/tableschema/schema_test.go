@@ -63,7 +63,9 @@ func TestCanonicalDescriptor(t *testing.T) {
 	s, err := tableschema.Parse(schemaOf(t, `{"fields":[
 		{"name":"n","type":"number","decimalChar":",","groupChar":".","title":"N","constraints":{"minimum":"1,5","required":true}},
 		{"name":"d","type":"date","format":"%d/%m/%Y","constraints":{"enum":["15/06/2020"]}},
-		{"name":"b","type":"boolean","trueValues":["ja"],"falseValues":["nein"]}
+		{"name":"b","type":"boolean","trueValues":["ja"],"falseValues":["nein"]},
+		{"name":"t","type":"time","format":"%H:%M"},
+		{"name":"f","type":"time","format":"%H:%M:%S.%f"}
 	],"missingValues":["-"],"primaryKey":"n"}`))
 	if err != nil {
 		t.Fatal(err)
@@ -74,7 +76,7 @@ func TestCanonicalDescriptor(t *testing.T) {
 	}
 	want := `{"fields":[{"constraints":{"minimum":"1.5","required":true},"name":"n","title":"N","type":"number"},` +
 		`{"constraints":{"enum":["2020-06-15"]},"format":"default","name":"d","type":"date"},` +
-		`{"name":"b","type":"boolean"}],"missingValues":[""],"primaryKey":"n"}`
+		`{"name":"b","type":"boolean"},{"format":"default","name":"t","type":"time"},{"format":"any","name":"f","type":"time"}],"missingValues":[""],"primaryKey":"n"}`
 	if string(got) != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

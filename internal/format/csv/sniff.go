@@ -1,7 +1,9 @@
 package csv
 
 import (
+	"bytes"
 	"io"
+	"slices"
 
 	"github.com/datahq/specstore/internal/format"
 	"github.com/datahq/specstore/internal/stream"
@@ -47,6 +49,8 @@ func measure(sample []byte, whole bool, d format.Dialect, skip int) (same float6
 	b := r.pool.Get()
 	defer b.Release()
 	for b.Rows() < sampleRows && r.pos < r.end {
+		_, comment := slices.BinarySearch(d.CommentRows, int(r.row)+1)
+		comment = comment || d.CommentChar != "" && bytes.HasPrefix(sample[r.pos:], []byte(d.CommentChar))
 		n, err := r.parse(b)
 		if n < 0 || err != nil {
 			b.DropRow()
@@ -54,6 +58,10 @@ func measure(sample []byte, whole bool, d format.Dialect, skip int) (same float6
 		}
 		r.pos += n
 		r.row++
+		if comment {
+			b.DropRow()
+			continue
+		}
 		b.EndRow(r.row)
 		if r.row <= int64(skip) {
 			b.Reset()

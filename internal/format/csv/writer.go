@@ -22,7 +22,10 @@ type Writer struct {
 	buf []byte
 }
 
-const writeBytes = 64 << 10
+const (
+	writeBytes = 64 << 10
+	keepBytes  = 1 << 20
+)
 
 // NewWriter prepares a writer; [Writer.Close] must be called at the end.
 func NewWriter(w io.Writer) *Writer {
@@ -72,6 +75,9 @@ func (w *Writer) WriteBatch(b *stream.Batch) error {
 // Close writes what is left. It does not close the underlying writer.
 func (w *Writer) Close() error {
 	_, err := w.w.Write(w.buf)
+	if cap(w.buf) > keepBytes { // one huge cell must not stay in memory
+		w.buf = make([]byte, 0, writeBytes+4096)
+	}
 	w.buf = w.buf[:0]
 	return err
 }

@@ -13,6 +13,8 @@ import (
 	"github.com/datahq/specstore/internal/format"
 	ours "github.com/datahq/specstore/internal/format/csv"
 	"github.com/datahq/specstore/internal/stream"
+	"github.com/datahq/specstore/internal/tableschema"
+	"github.com/datahq/specstore/internal/testkit"
 )
 
 func write(t testing.TB, labels []string, rows ...[]string) string {
@@ -162,4 +164,62 @@ func TestErrors(t *testing.T) {
 	if !errors.Is(err, broken) || len(rows) != 1 {
 		t.Errorf("%d rows, then %v", len(rows), err)
 	}
+}
+
+// BenchmarkPipe is the way of a table from a file to a file: reader, casts, writer.
+func BenchmarkPipe(b *testing.B) {
+	names := []string{"id:integer", "name:string", "n:integer", "amount:number", "day:date", "at:datetime", "open:boolean", "note:string"}
+	var fields []any
+	for _, nt := range names {
+		name, kind, _ := strings.Cut(nt, ":")
+		fields = append(fields, map[string]any{"name": name, "type": kind})
+	}
+	schema := testkit.Must(tableschema.Parse(map[string]any{"fields": fields}))(b)
+	var body bytes.Buffer
+	body.WriteString("id,name,n,amount,day,at,open,note\n")
+	const rows = 50_000
+	for i := range rows {
+		fmt.Fprintf(&body, "%d,river %d,42,%d.95,2020-01-02,2020-01-02T03:04:05Z,true,\"a note, of usual length\"\n", i, i%100, i%1000)
+	}
+	b.SetBytes(int64(body.Len()))
+	b.ReportAllocs()
+	for b.Loop() {
+		pool := &stream.Pool{}
+		r := testkit.Must(ours.NewReader(bytes.NewReader(body.Bytes()), ours.Options{Pool: pool}))(b)
+		testkit.Must(r.Header())(b)
+		var casts []*tableschema.Caster
+		for c := range names {
+			casts = append(casts, testkit.Must(schema.Caster(c, tableschema.CastOptions{Trim: true}))(b))
+		}
+		w := ours.NewWriter(io.Discard)
+		for {
+			in, err := r.Next()
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				b.Fatal(err)
+			}
+			out := pool.Get()
+			for i := range in.Rows() {
+				for c, cast := range casts {
+					text, _, bad := cast.CastKind(in.Kind(i, c), in.Cell(i, c))
+					if bad != nil {
+						b.Fatal(bad)
+					}
+					out.Append(text)
+				}
+				out.EndRow(in.Number(i))
+			}
+			if err := w.WriteBatch(out); err != nil {
+				b.Fatal(err)
+			}
+			in.Release()
+			out.Release()
+		}
+		if err := w.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.N*rows)/b.Elapsed().Seconds(), "rows/s")
 }

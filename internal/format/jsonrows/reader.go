@@ -72,6 +72,7 @@ type Reader struct {
 	row        int64         // number of the last row that was read
 
 	labels  []string
+	named   int            // bytes of the labels
 	columns map[string]int // by key
 	raw     map[string]int // by key as it is written
 	cells   []cell         // of the row that is being read, by column
@@ -438,7 +439,7 @@ func (r *Reader) more() (bool, error) {
 		}
 		return false, r.leave()
 	}
-	r.line = r.line[:0]
+	r.line = reused(r.line)
 	for {
 		part, err := r.lines.ReadSlice('\n')
 		r.line = append(r.line, part...)
@@ -537,7 +538,7 @@ func (r *Reader) array(b *stream.Batch) error {
 		if err := r.token(); err != nil {
 			return err
 		}
-		r.buf = r.buf[:0]
+		r.buf = reused(r.buf)
 		for column := 0; r.dec.PeekKind() != ']'; column++ {
 			if column >= r.o.MaxColumns {
 				return r.sourceError("the row has more than %d columns, the limit", r.o.MaxColumns)
@@ -564,7 +565,7 @@ func (r *Reader) array(b *stream.Batch) error {
 
 // object appends a row that is an object. Only the keys of the first become columns.
 func (r *Reader) object(b *stream.Batch, first bool) error {
-	r.buf, r.shape = r.buf[:0], cell{}
+	r.buf, r.shape = reused(r.buf), cell{}
 	for i := range r.cells {
 		r.cells[i] = cell{}
 	}
@@ -584,6 +585,15 @@ func (r *Reader) object(b *stream.Batch, first bool) error {
 	r.row++
 	b.EndRow(r.row)
 	return nil
+}
+
+// reused is an emptied buffer; that of one huge row does not stay in memory.
+func reused(b []byte) []byte {
+	const most = 4 << 20
+	if cap(b) > most {
+		return nil
+	}
+	return b[:0]
 }
 
 func (r *Reader) append(b *stream.Batch, c cell) {
@@ -621,6 +631,9 @@ func (r *Reader) members(first, feature bool) error {
 			if !known && first {
 				if len(r.labels) >= r.o.MaxColumns {
 					return r.sourceError("the row has more than %d columns, the limit", r.o.MaxColumns)
+				}
+				if r.named += len(name); r.named > 2*r.o.MaxCell {
+					return r.sourceError("the keys of the row are longer together than the limit of %s", size(2*r.o.MaxCell))
 				}
 				column, known = r.column(string(name)), true
 			}

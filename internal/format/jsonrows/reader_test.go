@@ -181,6 +181,7 @@ func TestReadErrors(t *testing.T) {
 		{"a key without an end", &endless{head: `[{"a":1},{"`, unit: "x"}, small, 1, 3, format.CodeSource, "limit of 1000 bytes"},
 		{"an array without an end", &endless{head: `[{"a":1},{"a":[`, unit: "1,"}, small, 1, 3, format.CodeSource, "limit of 1000 bytes"},
 		{"a left out text without an end", &endless{head: `[{"a":1},{"b":"`, unit: "x"}, small, 1, 3, format.CodeSource, "limit of 1000 bytes"},
+		{"long keys", in(`[{"a` + strings.Repeat("x", 900) + `":1,"b` + strings.Repeat("x", 900) + `":1,"c` + strings.Repeat("x", 900) + `":1}]`), small, 0, 2, format.CodeSource, "keys of the row are longer"},
 		{"deep without an end", &endless{head: `[{"a":1},{"a":`, unit: "["}, jsonrows.Options{}, 1, 3, format.CodeSource, "100 deep"},
 		{"deep", in(`[{"a":1},{"a":` + strings.Repeat("[", 99) + strings.Repeat("]", 99) + `}]`), small, 1, 3, format.CodeSource, "100 deep"},
 		{"deep, left out", &endless{head: `[{"a":1},{"b":`, unit: `{"a":`}, small, 1, 3, format.CodeSource, "100 deep"},

@@ -45,6 +45,7 @@ type measure struct {
 	zoned, naive, shifted bool
 	finest                int  // most digits of a fraction of a second
 	far                   bool // beyond the years that nanoseconds reach
+	scratch               []byte
 }
 
 func (m *measure) see(cell []byte) {
@@ -87,7 +88,7 @@ func (m *measure) number(cell []byte) {
 		m.special = true
 		return
 	}
-	d, ok := parseNumber(cell)
+	d, ok := parseNumber(m.scratch, cell)
 	if !ok {
 		m.odd++
 		return
@@ -211,7 +212,8 @@ type number struct {
 // maxExponent is far beyond every type, and not so far that sums run over.
 const maxExponent = 1 << 20
 
-func parseNumber(b []byte) (n number, ok bool) {
+// parseNumber reads a number; scratch takes its digits where they do not stand together.
+func parseNumber(scratch, b []byte) (n number, ok bool) {
 	if len(b) > 0 && (b[0] == '-' || b[0] == '+') {
 		n.negative = b[0] == '-'
 		b = b[1:]
@@ -226,7 +228,7 @@ func parseNumber(b []byte) (n number, ok bool) {
 	n.digits = b
 	if i := bytes.IndexByte(b, '.'); i >= 0 {
 		n.exponent -= len(b) - i - 1
-		n.digits = append(append(make([]byte, 0, len(b)), b[:i]...), b[i+1:]...)
+		n.digits = append(append(scratch[:0], b[:i]...), b[i+1:]...)
 	}
 	if len(n.digits) == 0 {
 		return n, false
@@ -256,8 +258,8 @@ func isDouble(cell []byte, d number) bool {
 	if len(d.digits) <= 15 && f != 0 && math.Abs(f) > 1e-300 {
 		return true // fifteen digits always come back
 	}
-	var scratch [32]byte
-	s, ok := parseNumber(strconv.AppendFloat(scratch[:0], f, 'e', -1, 64))
+	var text, scratch [32]byte
+	s, ok := parseNumber(scratch[:0], strconv.AppendFloat(text[:0], f, 'e', -1, 64))
 	if !ok {
 		return false
 	}

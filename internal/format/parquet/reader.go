@@ -74,6 +74,7 @@ type Reader struct {
 	columns []column
 	spool   *os.File
 	scratch []byte
+	err     error // what the next call gives
 }
 
 // NewReader opens a file. Its error is an [format.Error] where the file is to blame.
@@ -181,27 +182,25 @@ func (r *Reader) Close() error {
 }
 
 // Next gives the next rows (see [format.Reader]).
-func (r *Reader) Next() (b *stream.Batch, err error) {
-	b = r.pool.Get()
-	for !b.Full() {
+func (r *Reader) Next() (*stream.Batch, error) {
+	b := r.pool.Get()
+	for r.err == nil && !b.Full() {
 		if r.left == 0 {
-			if err = r.nextGroup(); err != nil {
-				break
-			}
+			r.err = r.nextGroup()
 			continue
 		}
-		if err = r.readRow(b); err != nil {
-			break
+		if r.err = r.readRow(b); r.err != nil {
+			b.DropRow()
 		}
 	}
-	if err == nil || err == io.EOF && b.Rows() > 0 {
-		return b, nil
+	if b.Rows() > 0 {
+		return b, nil // the next call gives the error
 	}
 	b.Release()
-	if e, ok := errors.AsType[*format.Error](err); ok && e.Row == 0 {
-		err = &format.Error{Code: e.Code, Row: r.row, Message: e.Message}
+	if e, ok := errors.AsType[*format.Error](r.err); ok && e.Row == 0 {
+		r.err = &format.Error{Code: e.Code, Row: r.row, Message: e.Message}
 	}
-	return nil, err
+	return nil, r.err
 }
 
 func (r *Reader) readRow(b *stream.Batch) error {

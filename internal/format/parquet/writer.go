@@ -25,6 +25,7 @@ const (
 	longMetadata = maxFooter / 4
 	pageBytes    = 128 << 10 // of values, before compression
 	pageRows     = 32 << 10
+	scratchBytes = 64 // that the digits of a usual number need
 	createdBy    = "specstore version 2"
 )
 
@@ -44,8 +45,9 @@ func Write(ctx context.Context, w io.Writer, schema *tableschema.Schema, rows fu
 		return nil, errs.New(errs.Invalid, "parquet.Write", "a Parquet file needs a column")
 	}
 	measures := make([]measure, len(schema.Fields))
+	scratch := make([]byte, 0, scratchBytes)
 	for i, f := range schema.Fields {
-		measures[i].fieldType = f.Type
+		measures[i].fieldType, measures[i].scratch = f.Type, scratch
 	}
 	for b, err := range rows() {
 		if err == nil {
@@ -253,7 +255,8 @@ func appendInt64(dst []byte, n int64) []byte {
 }
 
 func (p *plan) appendDecimal(dst, cell []byte) ([]byte, bool) {
-	n, ok := parseNumber(cell)
+	var scratch [scratchBytes]byte
+	n, ok := parseNumber(scratch[:0], cell)
 	if !ok {
 		return dst, false
 	}

@@ -263,6 +263,32 @@ func TestOtherReader(t *testing.T) {
 	}
 }
 
+// TestRowsBeforeTheBreak: rows before a page that cannot be read are given, and the
+// error has the number of the next.
+func TestRowsBeforeTheBreak(t *testing.T) {
+	t.Parallel()
+	var rows [][]string
+	for i := range 40000 {
+		rows = append(rows, []string{fmt.Sprintf("a text of usual length %d", i)})
+	}
+	body, _ := write(t, schemaOf(t, "s:string"), rows, 1000)
+	f, err := lib.OpenFile(bytes.NewReader(body), int64(len(body)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := f.Metadata().RowGroups[0].Columns[0].MetaData
+	body[c.DataPageOffset+c.TotalCompressedSize-20] ^= 0xff // in the last page
+	path := filepath.Join(t.TempDir(), "x.parquet")
+	if err := os.WriteFile(path, body, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	read, _, err := readAll(path)
+	e, ok := errors.AsType[*format.Error](err)
+	if !ok || len(read) < 30000 || e.Row != int64(len(read)+1) {
+		t.Errorf("%v after %d rows", err, len(read)-1)
+	}
+}
+
 // TestTypes: the values of a column decide its type, and come back as they were.
 func TestTypes(t *testing.T) {
 	t.Parallel()

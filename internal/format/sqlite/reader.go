@@ -64,6 +64,7 @@ type Reader struct {
 	row     int64
 	text    []byte
 	blobs   bool
+	err     error // what the next call gives
 }
 
 // column is one that is read.
@@ -351,46 +352,49 @@ func (r *Reader) Close() (err error) {
 }
 
 // Next gives the next rows (see [format.Reader]).
-func (r *Reader) Next() (b *stream.Batch, err error) {
-	b = r.pool.Get()
-	defer func() {
-		if err != nil {
-			b.Release()
-			b = nil
+func (r *Reader) Next() (*stream.Batch, error) {
+	b := r.pool.Get()
+	for r.err == nil && !b.Full() {
+		if r.err = r.readRow(b); r.err != nil {
+			b.DropRow()
 		}
-	}()
+	}
+	if b.Rows() > 0 {
+		return b, nil // the next call gives the error
+	}
+	b.Release()
+	return nil, r.err
+}
+
+// readRow appends the next row.
+func (r *Reader) readRow(b *stream.Batch) (err error) {
 	defer caught(&err, r.row)
-	for !b.Full() && r.rows.Next() {
-		if err := r.rows.Scan(r.scan...); err != nil {
-			return b, fault(err, r.row)
+	if !r.rows.Next() {
+		if err := r.rows.Err(); err != nil {
+			return fault(err, r.row)
 		}
-		size := 0
-		for i, v := range r.values {
-			kind, err := r.cell(&r.columns[i], v)
-			if err != nil {
-				return b, err
-			}
-			if len(r.text) > format.MaxCell {
-				return b, &format.Error{Code: format.CodeFormat, Row: r.row, Message: fmt.Sprintf("column %q has a value of %d bytes, more than the limit of %d", r.columns[i].name, len(r.text), format.MaxCell)}
-			}
-			if size += len(r.text); size > 2*format.MaxCell {
-				return b, &format.Error{Code: format.CodeFormat, Row: r.row, Message: fmt.Sprintf("the row has more than %d bytes", 2*format.MaxCell)}
-			}
-			b.AppendKind(kind, r.text)
+		return io.EOF
+	}
+	if err := r.rows.Scan(r.scan...); err != nil {
+		return fault(err, r.row)
+	}
+	size := 0
+	for i, v := range r.values {
+		kind, err := r.cell(&r.columns[i], v)
+		if err != nil {
+			return err
 		}
-		b.EndRow(r.row)
-		r.row++
+		if len(r.text) > format.MaxCell {
+			return &format.Error{Code: format.CodeFormat, Row: r.row, Message: fmt.Sprintf("column %q has a value of %d bytes, more than the limit of %d", r.columns[i].name, len(r.text), format.MaxCell)}
+		}
+		if size += len(r.text); size > 2*format.MaxCell {
+			return &format.Error{Code: format.CodeFormat, Row: r.row, Message: fmt.Sprintf("the row has more than %d bytes", 2*format.MaxCell)}
+		}
+		b.AppendKind(kind, r.text)
 	}
-	if b.Full() {
-		return b, nil
-	}
-	if err := r.rows.Err(); err != nil {
-		return b, fault(err, r.row)
-	}
-	if b.Rows() == 0 {
-		return b, io.EOF
-	}
-	return b, nil
+	b.EndRow(r.row)
+	r.row++
+	return nil
 }
 
 // cell puts a value into r.text.

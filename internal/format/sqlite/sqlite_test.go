@@ -292,6 +292,17 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// TestRowsBeforeTheBreak: rows before one that cannot be read are given, and the error
+// has its number.
+func TestRowsBeforeTheBreak(t *testing.T) {
+	t.Parallel()
+	path := database(t, `CREATE TABLE a (x, y)`, `INSERT INTO a VALUES (1, 'b'), (2, 'c'), (3, CAST(x'ff' AS TEXT)), (4, 'd')`)
+	_, rows, _, err := readAll(path, "a")
+	if e, ok := errors.AsType[*format.Error](err); !ok || e.Row != 4 || len(rows) != 2 || rows[1][1].text != "c" {
+		t.Errorf("%v after %d rows", err, len(rows))
+	}
+}
+
 // TestReadOnly: reading leaves the file and its folder as they are, a database in
 // WAL mode too.
 func TestReadOnly(t *testing.T) {

@@ -57,6 +57,9 @@ type Options struct {
 	Format string
 	Pool   *stream.Pool // lends the batches; nil: one of its own
 	Temp   string       // folder for temporary files
+	// Sniff has the delimiter of a text found out where none is named, also beside a
+	// dialect; else a dialect without one means commas.
+	Sniff bool
 	// First has the first of several files in a ZIP archive read, where none is named,
 	// as datapackage-pipelines does; else they are an error.
 	First bool
@@ -165,6 +168,9 @@ func openCSV(r io.Reader, name string, o Options) (format.Reader, error) {
 	d, labels, err := csvDialect(o.Resource, name)
 	if err != nil {
 		return nil, err
+	}
+	if dialect, _ := o.Resource["dialect"].(map[string]any); o.Sniff && dialect["delimiter"] == nil && o.Resource["delimiter"] == nil && name != "tsv" {
+		d.Delimiter = ""
 	}
 	encoding, _ := o.Resource["encoding"].(string)
 	reader, err := csv.NewReader(r, csv.Options{Dialect: &d, Encoding: encoding, Pool: o.Pool})

@@ -18,8 +18,10 @@ import (
 	"testing/iotest"
 
 	"github.com/datahq/specstore/internal/format"
+	"github.com/datahq/specstore/internal/format/parquet"
 	"github.com/datahq/specstore/internal/format/sqlite"
 	"github.com/datahq/specstore/internal/format/tables"
+	"github.com/datahq/specstore/internal/format/xlsx"
 	"github.com/datahq/specstore/internal/stream"
 	"github.com/datahq/specstore/internal/tableschema"
 	"github.com/datahq/specstore/internal/testkit"
@@ -179,6 +181,16 @@ func TestOpen(t *testing.T) {
 	}
 }
 
+// manyFiles is an archive of a hundred thousand empty files.
+func manyFiles(t testing.TB) []byte {
+	t.Helper()
+	list := make([]string, 0, 200_000)
+	for i := range cap(list) / 2 {
+		list = append(list, fmt.Sprintf("%d.csv", i), "")
+	}
+	return zipped(t, list...)
+}
+
 func TestOpenErrors(t *testing.T) {
 	t.Parallel()
 	type m = map[string]any
@@ -211,6 +223,13 @@ func TestOpenErrors(t *testing.T) {
 		{"several files", zipped(t, "x.csv", csv, "y.csv", csv), m{}, "zip", format.CodeSource, `it has "x.csv", "y.csv"`},
 		{"no such file", zipped(t, "x.csv", csv), m{"dialect": m{"innerpath": "y.csv"}}, "zip", format.CodeSource, `no file "y.csv"; it has "x.csv"`},
 		{"a bomb", zipped(t, "x.csv", strings.Repeat("0\n", 10<<20)), m{}, "zip", format.CodeSource, "more than 100 times its size"},
+		{"files without number", manyFiles(t), m{}, "zip", format.CodeSource, "lists too many files"},
+		{"a workbook without bytes", nil, m{}, "xlsx", format.CodeSource, "the file is empty"},
+		{"Parquet without bytes", nil, m{}, "parquet", format.CodeSource, "the file is empty"},
+		{"a database without bytes", nil, m{}, "sqlite", format.CodeSource, "the file is empty"},
+		{"a row without end", []byte("a,b\n1,2\n" + strings.Repeat("1,", 20_000)), m{}, "csv", format.CodeSource, "more than 16384 columns"},
+		{"a workbook of another program", zipped(t, "x.csv", csv), m{}, "xlsx", format.CodeFormat, "no XLSX workbook"},
+		{"an element that is a bomb", zipped(t, "x.json", `[{"a":`+strings.Repeat("[", 1<<16)), m{}, "zip", format.CodeSource, "100"},
 		{"compression", nil, m{"compression": "rar"}, "csv", tables.CodeDialect, "gz, zip or no"},
 		{"headers", nil, m{"headers": "x"}, "csv", tables.CodeDialect, "headers"},
 		{"headers, mixed", nil, m{"headers": []any{"a", 1}}, "csv", tables.CodeDialect, "headers"},
@@ -337,4 +356,55 @@ func database(t testing.TB) []byte {
 	}
 	testkit.Must(sqlite.Write(t.Context(), path, "t", schema, rows))(t)
 	return testkit.Must(os.ReadFile(path))(t)
+}
+
+// TestHeaderLines: what a file has before its first row, by the words of its resource.
+func TestHeaderLines(t *testing.T) {
+	t.Parallel()
+	type m = map[string]any
+	for _, c := range []struct {
+		resource m
+		want     int
+	}{
+		{m{}, 1},
+		{m{"format": "tsv"}, 1},
+		{m{"format": "ndjson"}, 0},
+		{m{"dialect": m{"header": false}}, 0},
+		{m{"dialect": m{"headerRows": []any{2, 4}}}, 4},
+		{m{"skip_rows": 2}, 3},
+		{m{"skip_rows": 2, "headers": 3}, 5},
+		{m{"headers": []any{1, 2}}, 2},
+		{m{"headers": []any{"a", "b"}}, 0},
+		{m{"headers": []any{"a", "b"}, "skip_rows": 1}, 1},
+		{m{"headers": false}, 0},
+		{m{"headers": "x"}, 1},
+	} {
+		if got := tables.HeaderLines(c.resource); got != c.want {
+			t.Errorf("%v: %d, want %d", c.resource, got, c.want)
+		}
+	}
+}
+
+// TestHeaderAlone: a table without rows has its labels, in every format.
+func TestHeaderAlone(t *testing.T) {
+	t.Parallel()
+	schema := testkit.Must(tableschema.Parse(map[string]any{"fields": []any{map[string]any{"name": "a", "type": "integer"}, map[string]any{"name": "b"}}}))(t)
+	none := func() iter.Seq2[*stream.Batch, error] { return func(func(*stream.Batch, error) bool) {} }
+	var column, book bytes.Buffer
+	testkit.Must(parquet.Write(t.Context(), &column, schema, none))(t)
+	w := testkit.Must(xlsx.NewWriter(&book, "Data", schema))(t)
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "x.db")
+	testkit.Must(sqlite.Write(t.Context(), path, "t", schema, none))(t)
+	for name, body := range map[string][]byte{
+		"csv": []byte("a,b\n"), "tsv": []byte("a\tb"), "json": []byte(`[["a","b"]]`), "ndjson": []byte(`["a","b"]`),
+		"xlsx": book.Bytes(), "parquet": column.Bytes(), "sqlite": testkit.Must(os.ReadFile(path))(t),
+	} {
+		labels, rows, err := read(t, body, map[string]any{}, name)
+		if err != nil || !slices.Equal(labels, []string{"a", "b"}) || len(rows) > 0 {
+			t.Errorf("%s: %q, %q, %v", name, labels, rows, err)
+		}
+	}
 }

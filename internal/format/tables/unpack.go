@@ -24,7 +24,8 @@ const (
 	maxUnpacked  = 64 << 30 // bytes
 	maxRatio     = 100
 	unratedBytes = 100 << 10
-	maxListed    = 20 // names that a message lists
+	maxListed    = 20      // names that a message lists
+	maxDirectory = 4 << 20 // bytes of an archive's list of files
 )
 
 // compression finds out how a file is packed and what is in it: what the resource
@@ -207,40 +208,19 @@ func (u *Unpacked) unzip(src Source, o Options) (io.Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	z, err := zip.NewReader(f, info.Size())
+	directory := format.NewDirectory(f, maxDirectory)
+	z, err := zip.NewReader(directory, info.Size())
+	if directory.TooLong() {
+		return nil, &format.Error{Code: format.CodeSource, Message: fmt.Sprintf("the ZIP archive lists too many files: its directory is longer than %d MiB, the limit", maxDirectory>>20)}
+	}
+	directory.Done()
 	if err != nil {
 		return nil, &format.Error{Code: format.CodeSource, Message: "the file is not a ZIP archive, as its name or its description says, or it is damaged"}
 	}
-	files := slices.DeleteFunc(slices.Clone(z.File), func(f *zip.File) bool {
-		base := path.Base(f.Name)
-		return strings.HasSuffix(f.Name, "/") || strings.HasPrefix(f.Name, "__MACOSX/") || base == ".DS_Store"
-	})
-	wanted, err := innerPath(o.Resource)
+	entry, err := chosen(z.File, o)
 	if err != nil {
 		return nil, err
 	}
-	names := func() string {
-		var list []string
-		for _, f := range files[:min(len(files), maxListed)] {
-			list = append(list, fmt.Sprintf("%.200q", f.Name))
-		}
-		if len(files) > maxListed {
-			list = append(list, fmt.Sprintf("and %d more", len(files)-maxListed))
-		}
-		return strings.Join(list, ", ")
-	}
-	i := 0
-	switch {
-	case len(files) == 0:
-		return nil, &format.Error{Code: format.CodeSource, Message: "the ZIP archive is empty"}
-	case wanted != "":
-		if i = slices.IndexFunc(files, func(f *zip.File) bool { return f.Name == wanted }); i < 0 {
-			return nil, &format.Error{Code: format.CodeSource, Message: fmt.Sprintf("the ZIP archive has no file %q; it has %s", wanted, names())}
-		}
-	case len(files) > 1 && !o.First:
-		return nil, &format.Error{Code: format.CodeSource, Message: "the ZIP archive has several files: name one with `innerpath` in the dialect; it has " + names()}
-	}
-	entry := files[i]
 	if entry.Flags&1 != 0 {
 		return nil, &format.Error{Code: format.CodeSource, Message: fmt.Sprintf("the file %q of the ZIP archive is encrypted", entry.Name)}
 	}
@@ -256,6 +236,39 @@ func (u *Unpacked) unzip(src Source, o Options) (io.Reader, error) {
 		b.why = fmt.Sprintf("more than %d times its size, the limit: pack it with gzip, or not at all", maxRatio)
 	}
 	return b, nil
+}
+
+// chosen is the file of an archive that is read.
+func chosen(all []*zip.File, o Options) (*zip.File, error) {
+	wanted, err := innerPath(o.Resource)
+	if err != nil {
+		return nil, err
+	}
+	files := slices.DeleteFunc(slices.Clone(all), func(f *zip.File) bool {
+		base := path.Base(f.Name)
+		return strings.HasSuffix(f.Name, "/") || strings.HasPrefix(f.Name, "__MACOSX/") || base == ".DS_Store"
+	})
+	if len(files) == 0 {
+		return nil, &format.Error{Code: format.CodeSource, Message: "the ZIP archive is empty"}
+	}
+	if wanted == "" && (len(files) == 1 || o.First) {
+		return files[0], nil
+	}
+	if i := slices.IndexFunc(files, func(f *zip.File) bool { return f.Name == wanted }); i >= 0 && wanted != "" {
+		return files[i], nil
+	}
+	var names []string
+	for _, f := range files[:min(len(files), maxListed)] {
+		names = append(names, fmt.Sprintf("%.200q", f.Name))
+	}
+	if len(files) > maxListed {
+		names = append(names, fmt.Sprintf("and %d more", len(files)-maxListed))
+	}
+	message := "the ZIP archive has several files: name one with `innerpath` in the dialect; it has "
+	if wanted != "" {
+		message = fmt.Sprintf("the ZIP archive has no file %q; it has ", wanted)
+	}
+	return nil, &format.Error{Code: format.CodeSource, Message: message + strings.Join(names, ", ")}
 }
 
 // innerPath is the file of an archive that a resource means.

@@ -1,14 +1,33 @@
 package tables
 
 import (
+	"os"
+
 	"github.com/datahq/specstore/internal/format"
 	"github.com/datahq/specstore/internal/format/parquet"
 	"github.com/datahq/specstore/internal/format/sqlite"
 )
 
+// wholeFile gives the path of a file that holds all of a source. One without bytes is
+// an error, as it is where a file is read as a stream.
+func wholeFile(src Source) (string, error) {
+	path, err := src.Whole()
+	if err != nil {
+		return "", err
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", err
+	}
+	if info.Size() == 0 {
+		return "", &format.Error{Code: format.CodeSource, Message: "the file is empty"}
+	}
+	return path, nil
+}
+
 // openParquet opens a Parquet file.
 func openParquet(src Source, o Options) (format.Reader, error) {
-	path, err := src.Whole()
+	path, err := wholeFile(src)
 	if err != nil {
 		return nil, err
 	}
@@ -33,7 +52,7 @@ func openSQLite(src Source, o Options) (format.Reader, error) {
 			return nil, &format.Error{Code: CodeDialect, Message: "the table of a database must be a text: its name"}
 		}
 	}
-	path, err := src.Whole()
+	path, err := wholeFile(src)
 	if err != nil {
 		return nil, err
 	}

@@ -15,7 +15,7 @@ func openXLSX(src Source, o Options) (format.Reader, error) {
 		return nil, err
 	}
 	options.Pool, options.Temp = o.Pool, o.Temp
-	path, err := src.Whole()
+	path, err := wholeFile(src)
 	if err != nil {
 		return nil, err
 	}
@@ -28,7 +28,8 @@ func openXLSX(src Source, o Options) (format.Reader, error) {
 
 // xlsxOptions turns what a resource says of its file into the options of the XLSX
 // reader, and the labels that do not stand in the file. The sheet is the resource's `sheet`, else that of its dialect: sheetName or
-// sheetNumber (Table Dialect 2), or `sheet`, also in `excel` (frictionless).
+// sheetNumber (Table Dialect 2), or `sheet`, also in `excel` (frictionless). Of that count
+// fillMergedCells, and preserveFormatting for simple formats (see [xlsx.Options]).
 func xlsxOptions(resource map[string]any) (o xlsx.Options, labels []string, err error) {
 	dialect, _ := resource["dialect"].(map[string]any)
 	excel, _ := dialect["excel"].(map[string]any)

@@ -71,17 +71,17 @@ func readContainer(f *os.File) (*container, error) {
 	case !bytes.HasPrefix(head[:n], []byte("PK")):
 		return nil, formatError("the file is no XLSX workbook")
 	}
-	budget := &budgetReader{r: f, left: maxDirectory}
-	z, err := zip.NewReader(budget, info.Size())
+	directory := format.NewDirectory(f, maxDirectory)
+	z, err := zip.NewReader(directory, info.Size())
 	switch {
-	case budget.left < 0:
+	case directory.TooLong():
 		return nil, formatError("the workbook's list of parts is longer than the limit of %d bytes", maxDirectory)
 	case err != nil:
 		return nil, damaged(err)
 	case len(z.File) > maxEntries:
 		return nil, formatError("the workbook has %d parts, the limit is %d", len(z.File), maxEntries)
 	}
-	budget.free = true
+	directory.Done()
 	z.RegisterDecompressor(zip.Deflate, flate.NewReader)
 	c := &container{file: f, parts: make(map[string]*zip.File, len(z.File))}
 	for _, e := range z.File {
@@ -101,25 +101,6 @@ func readContainer(f *os.File) (*container, error) {
 }
 
 const protected = "the workbook is protected by a password: publish one without"
-
-// budgetReader bounds what is read while the directory is; zip keeps all of it.
-type budgetReader struct {
-	r    io.ReaderAt
-	left int64
-	free bool
-}
-
-func (b *budgetReader) ReadAt(p []byte, off int64) (int, error) {
-	if off < 0 { // a directory may say anything
-		return 0, io.ErrUnexpectedEOF
-	}
-	if !b.free {
-		if b.left -= int64(len(p)); b.left < 0 {
-			return 0, io.ErrUnexpectedEOF
-		}
-	}
-	return b.r.ReadAt(p, off)
-}
 
 // overlaps refuses entries that share bytes, or have more than the file: a small file
 // that is read as a large one.

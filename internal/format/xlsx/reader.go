@@ -66,8 +66,10 @@ type Options struct {
 	Columns int             // that rows have at least where the table has no header
 	// FillMerged gives every cell of a merged range the value of the first.
 	FillMerged bool
-	// Shown gives numbers and dates as texts, as the sheet shows them; those of
-	// formats that the package does not know stay as they are.
+	// Shown gives numbers and dates as texts, as the sheet shows them, where their
+	// format is a simple one: digits with or without a point and a percent sign
+	// (thousands are not parted), or the parts of dates and clocks. Others stay as they
+	// are: fractions, exponents, currencies, colours and conditions.
 	Shown      bool
 	Pool       *stream.Pool // lends the batches; nil: one of its own
 	Temp       string       // folder for temporary files

@@ -149,7 +149,11 @@ func (w *Writer) WriteBatch(b *stream.Batch) error {
 			if b.Null(r, c) {
 				continue
 			}
-			if err := w.cell(c, b.Cell(r, c)); err != nil {
+			err := w.cell(c, b.Cell(r, c))
+			if err == nil && len(w.buf) >= writeBytes { // a row may be long
+				err = w.flush()
+			}
+			if err != nil {
 				return err
 			}
 		}

@@ -206,7 +206,11 @@ func (f *Format) AppendKey(dst []byte, row Lookup) ([]byte, error) {
 }
 
 func (f *Format) append(dst []byte, row Lookup, number func([]byte, Number) []byte) ([]byte, error) {
+	start := len(dst)
 	for _, p := range f.parts {
+		if err := checkLength(len(dst) - start); err != nil {
+			return dst, err
+		}
 		if !p.field {
 			dst = append(dst, p.literal...)
 			continue
@@ -230,7 +234,7 @@ func (f *Format) append(dst []byte, row Lookup, number func([]byte, Number) []by
 			return dst, err
 		}
 	}
-	return dst, nil
+	return dst, checkLength(len(dst) - start)
 }
 
 func (p part) fill(dst []byte, kind stream.Kind, text []byte) ([]byte, error) {

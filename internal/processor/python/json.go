@@ -185,56 +185,18 @@ func ParseJSON(text []byte) (any, error) {
 	return v, nil
 }
 
-// ReadValue reads the next value of a decoder.
-func ReadValue(d *jsontext.Decoder) (any, error) { return readValue(d, 1) }
-
-func readValue(d *jsontext.Decoder, depth int) (any, error) {
-	if depth > datapackage.MaxDepth {
-		return nil, invalid("the JSON is nested deeper than %d levels", datapackage.MaxDepth)
-	}
-	t, err := d.ReadToken()
-	if err != nil {
-		return nil, notJSON(err)
-	}
-	switch t.Kind() {
-	case 'n':
-		return nil, nil
-	case 't', 'f':
-		return t.Bool(), nil
-	case '"':
-		return t.String(), nil
-	case '0':
-		return json.Number(t.String()), nil
-	case '{':
-		m := map[string]any{}
-		for d.PeekKind() != '}' {
-			name, err := d.ReadToken()
-			if err != nil {
-				return nil, notJSON(err)
-			}
-			key := name.String()
-			if m[key], err = readValue(d, depth+1); err != nil {
-				return nil, err
-			}
-		}
-		_, err := d.ReadToken()
-		return m, notJSON(err)
-	}
-	list := []any{}
-	for d.PeekKind() != ']' {
-		v, err := readValue(d, depth+1)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, v)
-	}
-	_, err = d.ReadToken()
-	return list, notJSON(err)
+// ReadValue reads the next value of a decoder. Its error is Invalid.
+func ReadValue(d *jsontext.Decoder) (any, error) {
+	v, err := datapackage.ReadValue(d)
+	return v, notJSON(err)
 }
 
 func notJSON(err error) error {
 	if err == nil {
 		return nil
+	}
+	if errors.Is(err, datapackage.ErrDeep) {
+		return invalid("the JSON is nested deeper than %d levels", datapackage.MaxDepth)
 	}
 	reason := err.Error()
 	if e, ok := errors.AsType[*jsontext.SyntacticError](err); ok {

@@ -22,6 +22,22 @@ func invalid(format string, args ...any) error {
 	return errs.New(errs.Invalid, "python", format, args...)
 }
 
+// Bounds of what is made of one cell: a text as long as cells may be that are read, and
+// places in it at which an expression is found.
+const (
+	maxText   = 64 << 20 // bytes
+	maxPlaces = 256 << 10
+)
+
+var errLong = invalid("the text that is made would be longer than %d MiB, the limit of a cell", maxText>>20)
+
+func checkLength(n int) error {
+	if n > maxText {
+		return errLong
+	}
+	return nil
+}
+
 // Str is the text that str() gives for a cell.
 func Str(kind stream.Kind, text []byte) string {
 	switch kind {

@@ -93,8 +93,8 @@ func TestRegexp(t *testing.T) {
 			t.Errorf("%s: %v", c.with, err)
 			continue
 		}
-		if got := string(with.Append(nil, []byte(c.text))); got != c.want {
-			t.Errorf("%s → %s of %q: %q, want %q", c.find, c.with, c.text, got, c.want)
+		if got, err := with.Append(nil, []byte(c.text)); err != nil || string(got) != c.want {
+			t.Errorf("%s → %s of %q: %q (%v), want %q", c.find, c.with, c.text, got, err, c.want)
 		}
 	}
 	for _, p := range []string{`(?=a)`, `(?!a)`, `(?<=a)`, `(?<!a)`, `(a)\1`, `(?P<a>x)(?P=a)`, `(?x)a`, `(?>a)`, `(`, `a**`, `\p{L}`, `\`, `a{5000}`, strings.Repeat("a", 5000)} {
@@ -211,7 +211,9 @@ func FuzzRegexp(f *testing.F) {
 			}
 			return
 		}
-		r.Append(nil, []byte(text))
+		if _, err := r.Append(nil, []byte(text)); err != nil {
+			t.Skip(err) // far longer than what fuzzing finds
+		}
 	})
 }
 
@@ -237,4 +239,35 @@ func FuzzFormat(f *testing.F) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// TestLong: what is made of a cell is bounded, whatever the parameters ask for.
+func TestLong(t *testing.T) {
+	t.Parallel()
+	cell := bytes.Repeat([]byte("a"), 1<<20)
+	for _, c := range []struct{ find, with, says string }{
+		{"^.*$", strings.Repeat(`\g<0>`, 100), "longer than 64 MiB"},
+		{"a", "b", "more than 262144 places"},
+		{"$", strings.Repeat("b", 1<<20), ""},
+	} {
+		re, err := python.Compile(c.find)
+		if err != nil {
+			t.Fatal(err)
+		}
+		with, err := re.Replacement(c.with)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := with.Append(nil, cell); (err == nil) != (c.says == "") || err != nil && (!errs.Is(err, errs.Invalid) || !strings.Contains(errs.Detail(err), c.says)) {
+			t.Errorf("%s: %v", c.find, err)
+		}
+	}
+	f, err := python.ParseFormat(strings.Repeat("{a}", 100))
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := func(string) (stream.Kind, []byte, bool) { return stream.Text, cell, true }
+	if _, err := f.Append(nil, row); !errs.Is(err, errs.Invalid) || !strings.Contains(errs.Detail(err), "longer than 64 MiB") {
+		t.Errorf("a format: %v", err)
+	}
 }

@@ -263,11 +263,18 @@ func (r *Regexp) Replacement(template string) (*Replacement, error) {
 }
 
 // Append appends text with every match replaced.
-func (p *Replacement) Append(dst, text []byte) []byte {
-	at := 0
-	for _, m := range p.re.re.FindAllSubmatchIndex(text, -1) {
+func (p *Replacement) Append(dst, text []byte) ([]byte, error) {
+	at, start := 0, len(dst)
+	found := p.re.re.FindAllSubmatchIndex(text, maxPlaces+1)
+	if len(found) > maxPlaces {
+		return dst, invalid("the expression is found at more than %d places of one text, the limit", maxPlaces)
+	}
+	for _, m := range found {
 		dst = append(dst, text[at:m[0]]...)
 		for _, part := range p.parts {
+			if err := checkLength(len(dst) - start); err != nil {
+				return dst, err
+			}
 			if part.group < 0 {
 				dst = append(dst, part.text...)
 			} else if from := m[2*part.group]; from >= 0 {
@@ -276,5 +283,5 @@ func (p *Replacement) Append(dst, text []byte) []byte {
 		}
 		at = m[1]
 	}
-	return append(dst, text[at:]...)
+	return append(dst, text[at:]...), checkLength(len(dst) - start + len(text) - at)
 }

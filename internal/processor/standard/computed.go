@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/datahq/specstore/internal/errs"
+	"github.com/datahq/specstore/internal/format"
 	"github.com/datahq/specstore/internal/processor/python"
 	"github.com/datahq/specstore/internal/stream"
 )
@@ -175,7 +176,9 @@ func (c *computed) compute(dst []byte, row python.Lookup) (stream.Kind, []byte, 
 				dst = append(dst, with...)
 			}
 			first = false
-			dst = append(dst, python.Str(k, text)...)
+			if dst = append(dst, python.Str(k, text)...); len(dst) > format.MaxCell {
+				return 0, nil, invalid("field %q: the text that is made would be longer than %d MiB, the limit of a cell", nameOf(c.target), format.MaxCell>>20)
+			}
 		}
 		return stream.Text, dst, nil
 	}

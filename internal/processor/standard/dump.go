@@ -469,7 +469,7 @@ func (w *dumping) text(c *caster, k stream.Kind, text []byte) []byte {
 		}
 	case stream.Integer:
 		if c.kind == "year" && len(text) < 4 && text[0] != '-' {
-			return fmt.Appendf(nil, "%04s", text)
+			return append(bytes.Repeat([]byte{'0'}, 4-len(text)), text...)
 		}
 	case stream.JSON:
 		if inner, ok := untagged(text, tagDuration); ok {

@@ -163,8 +163,11 @@ func (s *findReplace) Process(_ context.Context, _ *Env, p *Package) (*Package, 
 				}
 				a = append(a[:0], python.Str(k, text)...)
 				for _, with := range patterns[c] {
-					b2 = with.Append(b2[:0], a)
-					a, b2 = b2, a
+					made, err := with.Append(b2[:0], a)
+					if err != nil {
+						return rowError(t, b.Number(r), invalid("field %q: %s", t.Columns[c], errs.Detail(err)))
+					}
+					a, b2 = made, a
 				}
 				out.Append(a)
 			}

@@ -107,35 +107,26 @@ type joinedKey struct{ target, source string }
 
 func (s *join) Process(_ context.Context, env *Env, p *Package) (*Package, error) {
 	plan := &joinPlan{join: s, env: env, fields: maps.Clone(s.fields)}
-	alone := s.target == "" || s.targetKey == nil
-	for _, r := range p.resources() {
-		switch {
-		case !streaming(r):
-		case nameOf(r) == s.source && plan.source == nil:
-			plan.source = r
-		case !alone && nameOf(r) == s.target && plan.target == nil:
-			if plan.source == nil {
-				return nil, invalid("parameter %q: %q must stand before %q", "source/name", s.source, s.target)
-			}
-			plan.target = r
-		}
+	if err := plan.find(p); err != nil {
+		return nil, err
 	}
-	if plan.source == nil {
-		return nil, invalid("parameter %q: there is no streaming resource %q", "source/name", s.source)
-	}
-	if plan.target == nil && !alone {
-		return nil, invalid("parameter %q: there is no streaming resource %q", "target/name", s.target)
-	}
-	from := fields(plan.source)
 	if s.all != nil {
-		for _, f := range from {
+		for _, f := range fields(plan.source) {
 			if _, ok := plan.fields[nameOf(f)]; !ok {
 				plan.fields[nameOf(f)] = joined{nameOf(f), s.all.aggregate}
 			}
 		}
 	}
 	plan.names = slices.Sorted(maps.Keys(plan.fields))
-	if plan.target != nil && s.mode == fullOuter {
+	list, err := plan.described()
+	if err != nil {
+		return nil, err
+	}
+	if plan.target == nil {
+		plan.replaceSource(p, list)
+		return p, nil
+	}
+	if s.mode == fullOuter {
 		own := s.sourceKey.Names()
 		for i, name := range s.targetKey.Names() {
 			if i < len(own) {
@@ -143,13 +134,51 @@ func (s *join) Process(_ context.Context, env *Env, p *Package) (*Package, error
 			}
 		}
 	}
-	var list []map[string]any
-	if plan.target != nil {
-		list = fields(plan.target)
+	setFields(plan.target, list)
+	plan.columns = columns(plan.target)
+	if s.remove {
+		p.setResources(slices.DeleteFunc(p.resources(), func(r map[string]any) bool { return same(r, plan.source) }))
 	}
-	plan.before = len(list)
-	for _, name := range plan.names {
-		f, err := plan.field(name, from)
+	expand(p.Descriptor)
+	p.Tables = plan.tables(p.Tables)
+	return p, nil
+}
+
+// find finds the resources that are joined.
+func (j *joinPlan) find(p *Package) error {
+	s := j.join
+	alone := s.target == "" || s.targetKey == nil
+	for _, r := range p.resources() {
+		switch {
+		case !streaming(r):
+		case nameOf(r) == s.source && j.source == nil:
+			j.source = r
+		case !alone && nameOf(r) == s.target && j.target == nil:
+			if j.source == nil {
+				return invalid("parameter %q: %q must stand before %q", "source/name", s.source, s.target)
+			}
+			j.target = r
+		}
+	}
+	if j.source == nil {
+		return invalid("parameter %q: there is no streaming resource %q", "source/name", s.source)
+	}
+	if j.target == nil && !alone {
+		return invalid("parameter %q: there is no streaming resource %q", "target/name", s.target)
+	}
+	return nil
+}
+
+// described gives the fields of the target with those that are gathered.
+func (j *joinPlan) described() ([]map[string]any, error) {
+	var list []map[string]any
+	if j.target != nil {
+		list = fields(j.target)
+	}
+	j.before = len(list)
+	from := fields(j.source)
+	for _, name := range j.names {
+		f, err := j.field(name, from)
 		if err != nil {
 			return nil, err
 		}
@@ -157,45 +186,38 @@ func (s *join) Process(_ context.Context, env *Env, p *Package) (*Package, error
 		if at < 0 {
 			list = append(list, f)
 		} else if list[at]["type"] != f["type"] {
-			return nil, invalid("parameter %q: %q has a field %q of type %v, and what is gathered is of type %v", "fields", s.target, name, list[at]["type"], f["type"])
+			return nil, invalid("parameter %q: %q has a field %q of type %v, and what is gathered is of type %v", "fields", j.join.target, name, list[at]["type"], f["type"])
 		}
 	}
-	if plan.target != nil {
-		setFields(plan.target, list)
-		if s.remove {
-			p.setResources(slices.DeleteFunc(p.resources(), func(r map[string]any) bool { return same(r, plan.source) }))
-		}
-		plan.columns = columns(plan.target)
-	} else {
-		kept := clone(plan.source)
-		if s.target != "" && s.target != s.source {
-			kept["name"] = s.target
-			kept["path"] = "data/" + s.target + ".csv"
-		}
-		setFields(kept, list)
-		if schema, ok := kept["schema"].(map[string]any); ok {
-			delete(schema, "primaryKey")
-		}
-		plan.columns = columns(kept)
-		resources := p.resources()
-		for i, r := range resources {
-			if same(r, plan.source) {
-				resources[i] = kept
-			}
-		}
-		p.setResources(resources)
-		expand(p.Descriptor)
-		p.Tables = eachTable(p.Tables, func(t *Table) (*Table, error) {
-			if !same(t.Resource, plan.source) {
-				return t, nil
-			}
-			return NewTable(kept, plan.alone(t)), nil
-		})
-		return p, nil
+	return list, nil
+}
+
+// replaceSource puts a table of the gathered fields in the place of the source.
+func (j *joinPlan) replaceSource(p *Package, list []map[string]any) {
+	kept := clone(j.source)
+	if name := j.join.target; name != "" && name != j.join.source {
+		kept["name"] = name
+		kept["path"] = "data/" + name + ".csv"
 	}
+	setFields(kept, list)
+	if schema, ok := kept["schema"].(map[string]any); ok {
+		delete(schema, "primaryKey")
+	}
+	j.columns = columns(kept)
+	resources := p.resources()
+	for i, r := range resources {
+		if same(r, j.source) {
+			resources[i] = kept
+		}
+	}
+	p.setResources(resources)
 	expand(p.Descriptor)
-	p.Tables = plan.tables(p.Tables)
-	return p, nil
+	p.Tables = eachTable(p.Tables, func(t *Table) (*Table, error) {
+		if !same(t.Resource, j.source) {
+			return t, nil
+		}
+		return NewTable(kept, j.alone(t)), nil
+	})
 }
 
 // field describes a gathered field.
@@ -253,6 +275,7 @@ func (j *joinPlan) gathered(t *Table, sorter *spill.Records) iter.Seq2[spill.Rec
 		var at []byte
 		groups := make([]group, len(j.names)+len(j.keys))
 		some := false
+		held := 0 // bytes of the groups
 		finish := func() bool {
 			if !some {
 				return true
@@ -278,7 +301,7 @@ func (j *joinPlan) gathered(t *Table, sorter *spill.Records) iter.Seq2[spill.Rec
 					return
 				}
 				at = append(at[:0], rec.Key...)
-				some = true
+				some, held = true, 0
 				clear(groups)
 			}
 			row := rec.Value
@@ -286,7 +309,12 @@ func (j *joinPlan) gathered(t *Table, sorter *spill.Records) iter.Seq2[spill.Rec
 				var k stream.Kind
 				var text []byte
 				k, text, row = nextCell(row)
-				if err := groups[i].add(j.fields[name].aggregate, k, text); err != nil {
+				before := groups[i].bytes
+				err := groups[i].add(j.fields[name].aggregate, k, text)
+				if held += groups[i].bytes - before; err == nil && held > format.MaxCell {
+					err = errs.New(errs.TooLarge, "standard.join", "the values of one key come to more than %d MiB", format.MaxCell>>20)
+				}
+				if err != nil {
 					yield(spill.Record{}, errs.Wrap(err, errs.KindOf(err), "standard.join", "resource %q, key %q, field %q: %s", j.join.source, at, name, errs.Detail(err)))
 					return
 				}
@@ -641,10 +669,11 @@ type group struct {
 	list  []keyCell
 	count []int64
 	where map[string]int
-	bytes int
+	bytes int // that it holds
 }
 
-// add takes a value in. Null is left out, but rows are counted whatever they hold.
+// add takes a value in. Null is left out, but rows are counted whatever they hold. The
+// caller bounds what it holds.
 func (g *group) add(operation string, k stream.Kind, text []byte) error {
 	if operation == "count" {
 		g.n++
@@ -659,6 +688,7 @@ func (g *group) add(operation string, k stream.Kind, text []byte) error {
 	case "first", "any", "last":
 		if operation != "first" || g.n == 0 {
 			g.cell = keyCell{k, append(g.cell.text[:0], text...)}
+			g.bytes = len(text)
 		}
 		g.n++
 		return nil
@@ -676,9 +706,7 @@ func (g *group) add(operation string, k stream.Kind, text []byte) error {
 		g.where[key] = len(g.list)
 		g.bytes += len(key)
 	}
-	if g.bytes += len(text) + 64; g.bytes > format.MaxCell {
-		return errs.New(errs.TooLarge, "standard.join", "the values of one key come to more than %d MiB", format.MaxCell>>20)
-	}
+	g.bytes += len(text) + 64
 	g.list = append(g.list, keyCell{k, bytes.Clone(text)})
 	g.count = append(g.count, 1)
 	return nil

@@ -369,16 +369,9 @@ func (s *load) Process(ctx context.Context, env *Env, p *Package) (*Package, err
 		"name": name, "path": name + ".csv", "format": named, "profile": "tabular-data-resource",
 		"dpp:streamedFrom": s.from, "dpp:streaming": true,
 	}
-	var list []map[string]any
-	for c, name := range names {
-		field := map[string]any{"name": name, "type": "string", "format": "default"}
-		if !s.strings {
-			maps.Copy(field, infer(sample, c))
-		}
-		if more, ok := s.fields[name].(map[string]any); ok {
-			maps.Copy(field, clone(more))
-		}
-		list = append(list, field)
+	list, err := s.describe(names, sample)
+	if err != nil {
+		return nil, err
 	}
 	setFields(r, list)
 	maps.Copy(r["schema"].(map[string]any), clone(s.schema))
@@ -393,39 +386,70 @@ func (s *load) Process(ctx context.Context, env *Env, p *Package) (*Package, err
 	return p, nil
 }
 
-// infer finds the type that all cells of a column are of, those without text apart:
-// the first in the order that datapackage-pipelines tries them in.
-func infer(sample [][]string, c int) map[string]any {
-	some := false
-	for _, row := range sample {
-		some = some || row[c] != ""
+// describe gives the fields of a file.
+func (s *load) describe(names []string, sample [][]string) ([]map[string]any, error) {
+	g, err := newGuesser()
+	if err != nil {
+		return nil, err
 	}
-	if !some {
+	var list []map[string]any
+	for c, name := range names {
+		field := map[string]any{"name": name, "type": "string", "format": "default"}
+		if !s.strings {
+			maps.Copy(field, g.guess(sample, c))
+		}
+		if more, ok := s.fields[name].(map[string]any); ok {
+			maps.Copy(field, clone(more))
+		}
+		list = append(list, field)
+	}
+	return list, nil
+}
+
+// guesser finds out the types of columns from their first cells.
+type guesser struct{ casts []*tableschema.Caster }
+
+// guessed are the types that datapackage-pipelines tries, in its order. A file's own
+// inference (tableschema.Inferrer) has another order, and leave for cells that do not fit.
+var guessed = []string{"duration", "geojson", "geopoint", "object", "array", "datetime", "time", "date", "integer", "number", "boolean"}
+
+func newGuesser() (*guesser, error) {
+	var list []any
+	for _, kind := range guessed {
+		list = append(list, map[string]any{"name": kind, "type": kind})
+	}
+	schema, err := tableschema.Parse(map[string]any{"fields": list})
+	if err != nil {
+		return nil, err
+	}
+	g := &guesser{}
+	for i := range guessed {
+		cast, err := schema.Caster(i, tableschema.CastOptions{Trim: true})
+		if err != nil {
+			return nil, err
+		}
+		g.casts = append(g.casts, cast)
+	}
+	return g, nil
+}
+
+// guess gives what the field of a column says of its type: the first one that all cells
+// are of, those without text apart. It is nil where there is none.
+func (g *guesser) guess(sample [][]string, c int) map[string]any {
+	if !slices.ContainsFunc(sample, func(row []string) bool { return row[c] != "" }) {
 		return nil
 	}
-	for _, kind := range []string{"duration", "geojson", "geopoint", "object", "array", "datetime", "time", "date", "integer", "number", "boolean"} {
-		schema, err := tableschema.Parse(map[string]any{"fields": []any{map[string]any{"name": "x", "type": kind}}})
-		if err != nil {
+	for i, cast := range g.casts {
+		if slices.ContainsFunc(sample, func(row []string) bool {
+			_, _, wrong := cast.Cast([]byte(row[c]))
+			return wrong != nil
+		}) {
 			continue
 		}
-		cast, err := schema.Caster(0, tableschema.CastOptions{Trim: true})
-		if err != nil {
-			continue
+		if guessed[i] == "date" {
+			return map[string]any{"type": "date", "format": datePattern}
 		}
-		all := true
-		for _, row := range sample {
-			if _, _, wrong := cast.Cast([]byte(row[c])); wrong != nil {
-				all = false
-				break
-			}
-		}
-		if !all {
-			continue
-		}
-		if kind == "date" {
-			return map[string]any{"type": kind, "format": "%Y-%m-%d"}
-		}
-		return map[string]any{"type": kind}
+		return map[string]any{"type": guessed[i]}
 	}
 	return nil
 }

@@ -306,7 +306,11 @@ func (s *unpivot) Process(_ context.Context, _ *Env, p *Package) (*Package, erro
 						if err != nil {
 							return nil, err
 						}
-						cell = keyCell{stream.Text, with.Append(nil, []byte(name))}
+						key, err := with.Append(nil, []byte(name))
+						if err != nil {
+							return nil, err
+						}
+						cell = keyCell{stream.Text, key}
 					} else if ok {
 						cell.kind, cell.text = CellOf(asNumber(v), nil)
 					}
@@ -333,18 +337,17 @@ func (s *unpivot) Process(_ context.Context, _ *Env, p *Package) (*Package, erro
 			return t, nil
 		}
 		id := identity(t.Resource)
-		return NewTable(t.Resource, eachRow(t.Rows, func(b *stream.Batch, r int, out *stream.Batch) error {
-			for _, col := range found[id] {
-				for _, c := range stay[id] {
-					out.AppendKind(b.Kind(r, c), b.Cell(r, c))
-				}
-				for _, key := range col.keys {
-					out.AppendKind(key.kind, key.text)
-				}
-				out.AppendKind(b.Kind(r, col.column), b.Cell(r, col.column))
-				rest(b, r, before[id], out)
-				out.EndRow(b.Number(r))
+		return NewTable(t.Resource, eachRowTimes(t.Rows, len(found[id]), func(b *stream.Batch, r, i int, out *stream.Batch) error {
+			col := found[id][i]
+			for _, c := range stay[id] {
+				out.AppendKind(b.Kind(r, c), b.Cell(r, c))
 			}
+			for _, key := range col.keys {
+				out.AppendKind(key.kind, key.text)
+			}
+			out.AppendKind(b.Kind(r, col.column), b.Cell(r, col.column))
+			rest(b, r, before[id], out)
+			out.EndRow(b.Number(r))
 			return nil
 		})), nil
 	})

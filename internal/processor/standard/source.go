@@ -144,7 +144,7 @@ func (f *file) open(ctx context.Context) (_ *opened, err error) {
 	if err != nil {
 		return nil, err
 	}
-	o.reader, err = tables.Open(ctx, src, tables.Options{Resource: options, Format: named, Temp: f.env.Temp})
+	o.reader, err = tables.Open(ctx, src, tables.Options{Resource: options, Format: named, Temp: f.env.Temp, Sniff: true})
 	if err != nil {
 		return nil, f.problem(err)
 	}

@@ -578,3 +578,80 @@ func TestDescriptorBetweenSteps(t *testing.T) {
 		}
 	}
 }
+
+// TestRowsThatGrow: what becomes of a row or of a key is bounded, so that parameters
+// cannot make a small table large in memory.
+func TestRowsThatGrow(t *testing.T) {
+	t.Parallel()
+	cell := strings.Repeat("x", 1<<20)
+	var names, cells []string
+	for i := range 200 {
+		names, cells = append(names, fmt.Sprintf(`{"name": "c%d", "type": "string"}`, i)), append(cells, fmt.Sprintf(`"c%d": "%d"`, i, i))
+	}
+	in := "{}\n" + `{"name": "p", "resources": [{"name": "r", "path": "r.csv", "dpp:streaming": true, "schema": {"fields": [{"name": "a", "type": "string"}, ` + strings.Join(names, ", ") + "]}}]}" +
+		"\n\n" + `{"a": "` + cell + `", ` + strings.Join(cells, ", ") + "}\n\n{}\n\n"
+	for _, c := range []struct{ step, parameters, want string }{
+		{"add_computed_field", `{"fields": [{"operation": "format", "target": "b", "with": "` + strings.Repeat("{a}", 100) + `"}]}`, "longer than 64 MiB"},
+		{"add_computed_field", `{"fields": [{"operation": "join", "target": "b", "with": "", "source": [` + strings.TrimSuffix(strings.Repeat(`"a", `, 100), ", ") + `]}]}`, "longer than 64 MiB"},
+		{"find_replace", `{"fields": [{"name": "a", "patterns": [` + strings.TrimSuffix(strings.Repeat(`{"find": "^.*$", "replace": "\\g<0>\\g<0>"}, `, 10), ", ") + `]}]}`, "longer than 64 MiB"},
+	} {
+		_, err := run(t, &standard.Env{Temp: t.TempDir()}, in, [2]string{c.step, c.parameters})
+		if !errs.Is(err, errs.Invalid) || !strings.Contains(errs.Detail(err), c.want) {
+			t.Errorf("%s: %v", c.step, err)
+		}
+	}
+	// A row that becomes many is handed on as they come.
+	p, _, err := wire.Read(strings.NewReader(in))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err = standard.Chain(t.Context(), &standard.Env{Temp: t.TempDir()}, p, pipeline(t, [2]string{
+		"unpivot",
+		`{"unpivot": [{"name": "c([0-9]+)", "keys": {"k": "\\1"}}], "extraKeyFields": [{"name": "k", "type": "string"}], "extraValueField": {"name": "v", "type": "string"}}`,
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, most := 0, 0
+	for table, err := range p.Tables {
+		if err != nil {
+			t.Fatal(err)
+		}
+		for b, err := range table.Rows {
+			if err != nil {
+				t.Fatal(err)
+			}
+			rows += b.Rows()
+			most = max(most, b.Bytes())
+		}
+	}
+	if rows != 200 || most > 2<<20 {
+		t.Errorf("%d rows, in batches of up to %d bytes", rows, most)
+	}
+}
+
+// TestDelimiterIsFound: what else is said of a file does not settle its delimiter.
+func TestDelimiterIsFound(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ body, options, want string }{
+		{"1;x\n2;y\n", `"headers": ["p", "q"]`, `{"p": "1", "q": "x"}`},
+		{"# no\np;q\n1;x\n", `"skip_rows": ["#"]`, `{"p": "1", "q": "x"}`},
+		{"no\np;q\n1;x\n", `"headers": 2`, `{"p": "1", "q": "x"}`},
+		{"p;q\n1,2;x\n", `"delimiter": ","`, `{"p;q": "1"`},
+	} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "x.csv"), []byte(c.body), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got, err := run(t, &standard.Env{Temp: t.TempDir(), Sources: testDisk{dir}}, "", [2]string{"load", `{"from": "x.csv", "name": "x", "infer_strategy": "strings", ` + c.options + `}`})
+		if strings.Contains(c.want, ";") {
+			if err == nil {
+				t.Errorf("%s: %s", c.options, got)
+			}
+			continue
+		}
+		if err != nil || !strings.Contains(got, c.want) {
+			t.Errorf("%s: %v\n%s", c.options, err, got)
+		}
+	}
+}

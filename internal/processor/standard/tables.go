@@ -27,11 +27,17 @@ func eachTable(tables iter.Seq2[*Table, error], f func(*Table) (*Table, error)) 
 	}
 }
 
-// rowFunc writes what becomes of a row into out, any number of rows.
+// rowFunc writes what becomes of a row into out, a row or none.
 type rowFunc func(b *stream.Batch, r int, out *stream.Batch) error
 
 // eachRow gives the rows as f changes them.
 func eachRow(rows iter.Seq2[*stream.Batch, error], f rowFunc) iter.Seq2[*stream.Batch, error] {
+	return eachRowTimes(rows, 1, func(b *stream.Batch, r, _ int, out *stream.Batch) error { return f(b, r, out) })
+}
+
+// eachRowTimes gives what f makes of each row, which it is asked for so many times: what
+// comes of one row is handed on whenever it fills a batch.
+func eachRowTimes(rows iter.Seq2[*stream.Batch, error], times int, f func(b *stream.Batch, r, i int, out *stream.Batch) error) iter.Seq2[*stream.Batch, error] {
 	return func(yield func(*stream.Batch, error) bool) {
 		out := &stream.Batch{}
 		for b, err := range rows {
@@ -39,8 +45,8 @@ func eachRow(rows iter.Seq2[*stream.Batch, error], f rowFunc) iter.Seq2[*stream.
 				yield(nil, err)
 				return
 			}
-			for r := range b.Rows() {
-				if err := f(b, r, out); err != nil {
+			for n := range b.Rows() * times {
+				if err := f(b, n/times, n%times, out); err != nil {
 					yield(nil, err)
 					return
 				}
