@@ -18,7 +18,7 @@ func TestCost(t *testing.T) {
 		most    float64 // allocations a row
 	}{
 		{"", 0.05},
-		{"outputs: [{kind: parquet}]\n", 3},
+		{"outputs: [{kind: parquet}]\n", 0.1},
 		{"outputs: [{kind: sqlite}]\n", 18},
 	} {
 		list := pipelines(t, c.outputs+strings.ReplaceAll(twoTables, "{fields: [{name: n, type: integer}]}",
