@@ -31,8 +31,9 @@ func main() {
 	peers := flag.Bool("peers", false, "measure beside other tools instead: Miller (mlr), DuckDB and frictionless (python3 modules)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, *binary, *rows, *rounds, *growth, *peers); err != nil {
+	err := run(ctx, *binary, *rows, *rounds, *growth, *peers)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "flow:", err)
 		os.Exit(1)
 	}

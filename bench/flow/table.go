@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -16,9 +17,14 @@ import (
 
 // fields are those of the table, with the types of a usual one.
 var fields = []map[string]any{
-	{"name": "id", "type": "integer"}, {"name": "group", "type": "string"}, {"name": "qty", "type": "integer"},
-	{"name": "price", "type": "number"}, {"name": "day", "type": "date"}, {"name": "at", "type": "datetime"},
-	{"name": "ok", "type": "boolean"}, {"name": "note", "type": "string"},
+	{"name": "id", "type": "integer"},
+	{"name": "group", "type": "string"},
+	{"name": "qty", "type": "integer"},
+	{"name": "price", "type": "number"},
+	{"name": "day", "type": "date"},
+	{"name": "at", "type": "datetime"},
+	{"name": "ok", "type": "boolean"},
+	{"name": "note", "type": "string"},
 }
 
 // makeTable writes the table, its descriptor, and the specs of its flows. The same
@@ -30,7 +36,9 @@ func (b *bench) makeTable(rows int) (size int64, err error) {
 	}
 	defer f.Close()
 	w := bufio.NewWriterSize(f, 1<<20)
-	w.WriteString("id,group,qty,price,day,at,ok,note\n")
+	if _, err := w.WriteString("id,group,qty,price,day,at,ok,note\n"); err != nil {
+		return 0, err
+	}
 	groups := []string{"alpha", "beta", "gamma", "delta", "épsilon", "zeta"}
 	words := []string{"river", "copper", "lamp", "Öl", "señal", "quiet harbour", "a longer note, with a comma", "東京"}
 	day := time.Date(1990, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -85,10 +93,8 @@ func (b *bench) makeSpecs() error {
 			"kind": "datapackage", "url": "datapackage.json", "parameters": map[string]any{"descriptor": descriptor},
 		}},
 	}
-	all := map[string]any{"outputs": []any{map[string]any{"kind": "parquet"}, map[string]any{"kind": "sqlite"}}}
-	for k, v := range spec {
-		all[k] = v
-	}
+	all := maps.Clone(spec)
+	all["outputs"] = []any{map[string]any{"kind": "parquet"}, map[string]any{"kind": "sqlite"}}
 	for name, v := range map[string]any{"datapackage.json": descriptor, "standard.json": spec, "all.json": all} {
 		text, err := json.Marshal(v)
 		if err != nil {
@@ -112,7 +118,7 @@ func (b *bench) archive() error {
 	if err != nil {
 		return err
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }() // it was only read
 	fmt.Println("| entry of the ZIP | bytes | compressed | to the standard library's level 6 |\n|---|---|---|---|")
 	for _, f := range r.File {
 		if f.UncompressedSize64 < 1<<20 {

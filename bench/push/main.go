@@ -32,8 +32,9 @@ func main() {
 	pushes := flag.Int("n", 30, "pushes of each kind")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, *binary, *pushes); err != nil {
+	err := run(ctx, *binary, *pushes)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "push:", err)
 		os.Exit(1)
 	}
@@ -163,7 +164,7 @@ func serve(ctx context.Context, binary, dir string) (*server, error) {
 		return nil, err
 	}
 	s := &server{cmd: cmd}
-	address := ""
+	var address string
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			return nil, errors.Join(errors.New("the server does not answer"), s.stop())
@@ -175,7 +176,11 @@ func serve(ctx context.Context, binary, dir string) (*server, error) {
 		if err != nil || json.Unmarshal(text, &at) != nil {
 			continue
 		}
-		if res, err := http.Get(at.URL + "/healthz"); err == nil {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, at.URL+"/healthz", nil)
+		if err != nil {
+			return nil, errors.Join(err, s.stop())
+		}
+		if res, err := http.DefaultClient.Do(req); err == nil {
 			address = at.URL
 			res.Body.Close()
 			break
@@ -244,8 +249,10 @@ func (s *server) push(ctx context.Context, dataset string, files map[string][]by
 		}
 		mapping[name] = leave.ObjectURL()
 		resources = append(resources, map[string]any{"name": fmt.Sprintf("t%d", i), "path": name, "schema": map[string]any{"fields": []any{
-			map[string]any{"name": "id", "type": "integer"}, map[string]any{"name": "name", "type": "string"},
-			map[string]any{"name": "price", "type": "number"}, map[string]any{"name": "day", "type": "date"},
+			map[string]any{"name": "id", "type": "integer"},
+			map[string]any{"name": "name", "type": "string"},
+			map[string]any{"name": "price", "type": "number"},
+			map[string]any{"name": "day", "type": "date"},
 		}}})
 	}
 	accepted, err := s.source.Upload(ctx, map[string]any{
