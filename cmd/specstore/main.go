@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -23,5 +24,6 @@ func main() {
 	os.Exit(cli.Run(ctx, cli.Env{
 		Args: os.Args[1:], Getenv: os.Getenv, Now: time.Now, Dir: dir,
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+		LimitMemory: func(bytes int64) { debug.SetMemoryLimit(bytes) },
 	}))
 }

@@ -26,6 +26,9 @@ type Env struct {
 	Stderr io.Writer
 	Now    func() time.Time
 	Dir    string // the working folder
+	// LimitMemory sets what the garbage collector aims to keep the process under, in
+	// bytes; nil leaves it as it is.
+	LimitMemory func(bytes int64)
 }
 
 // path makes a path given by the user absolute.

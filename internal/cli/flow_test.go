@@ -21,24 +21,27 @@ import (
 )
 
 // differs names the captured flows whose states are not the original's, and why.
+// Where unsaid is set the packages are compared all the same, but for that key of a
+// resource.
 var differs = map[string]struct {
-	exit int
-	why  string
+	exit   int
+	why    string
+	unsaid string
 }{
-	"foreign-key": {1, "a broken foreign key fails the table; the original did not look"},
+	"foreign-key": {1, "a broken foreign key fails the table; the original did not look", ""},
 
-	"pk-duplicate":      {1, "a repeated primary key fails the table; the original did not look"},
-	"ragged-short":      {1, "a short row is an error; the original dropped it and all behind it"},
-	"name-invalid":      {2, "refused by the planner; the original failed every pipeline"},
-	"proc-unknown-step": {2, "refused by name; the original left its pipelines queued for ever"},
-	"schema-invalid":    {1, "a schema that cannot be read fails its table, as with the original"},
-	"types-all":         {0, "the original fails on words of its own making"},
-	"client-counters":   {0, "bytes and rows are the files' own; the original added them to what the client said"},
-	"only-csv":          {0, "run plans all types; the case allows some"},
-	"xlsx-two-sheets":   {0, "how the source was read is not said of what was made of it"},
-	"semicolon-plain":   {0, "how the source was read is not said of what was made of it"},
-	"tsv":               {0, "quotes are quotes in TSV too, as spreadsheets write them"},
-	"long-cell":         {0, "a long cell is read; the original's limit was 131,072 characters"},
+	"pk-duplicate":      {1, "a repeated primary key fails the table; the original did not look", ""},
+	"ragged-short":      {1, "a short row is an error; the original dropped it and all behind it", ""},
+	"name-invalid":      {2, "refused by the planner; the original failed every pipeline", ""},
+	"proc-unknown-step": {2, "refused by name; the original left its pipelines queued for ever", ""},
+	"schema-invalid":    {1, "a schema that cannot be read fails its table, as with the original", ""},
+	"types-all":         {0, "the original fails on words of its own making", ""},
+	"client-counters":   {0, "bytes and rows are the files' own; the original added them to what the client said", ""},
+	"only-csv":          {0, "run plans all types; the case allows some", ""},
+	"xlsx-two-sheets":   {0, "how the source was read is not said of what was made of it", "sheet"},
+	"semicolon-plain":   {0, "how the source was read is not said of what was made of it", "delimiter"},
+	"tsv":               {0, "quotes are quotes in TSV too, as spreadsheets write them", ""},
+	"long-cell":         {0, "a long cell is read; the original's limit was 131,072 characters", ""},
 }
 
 // runCase runs a captured flow with `specstore run`.
@@ -95,11 +98,14 @@ func TestCapturedFlows(t *testing.T) {
 		if !t.Run(name, func(t *testing.T) {
 			out := filepath.Join(t.TempDir(), "out")
 			code, result, stderr := runCase(t, dir, out)
-			if d, ok := differs[name]; ok {
+			d, ours := differs[name]
+			if ours {
 				if code != d.exit {
 					t.Errorf("exit code %d, want %d: %s\n%s", code, d.exit, d.why, stderr)
 				}
-				return
+				if d.unsaid == "" {
+					return
+				}
 			}
 			want := 0
 			if !captured.Success {
@@ -120,14 +126,14 @@ func TestCapturedFlows(t *testing.T) {
 				t.Errorf("%d pipelines, want %d", len(result.Pipelines), len(captured.Pipelines))
 			}
 			if captured.Success {
-				compareFlow(t, dir, out)
+				compareFlow(t, dir, out, d.unsaid)
 			}
 		}) {
 			continue
 		}
 		held++
 	}
-	t.Logf("%d captured flows hold", held)
+	t.Logf("%d of %d captured flows hold, %d of them in a way of our own (see differs)", held, len(cases), len(differs))
 }
 
 func fileExists(path string) bool { _, err := os.Stat(path); return err == nil }
@@ -158,7 +164,7 @@ func readDescriptor(t *testing.T, path string) map[string]any {
 }
 
 // compareFlow holds the package in out against the one the original published.
-func compareFlow(t *testing.T, dir, out string) {
+func compareFlow(t *testing.T, dir, out, unsaid string) {
 	t.Helper()
 	finals, err := filepath.Glob(filepath.Join(dir, "expected", "*", "*", "1", "datapackage.json"))
 	if err != nil || len(finals) != 1 {
@@ -184,6 +190,7 @@ func compareFlow(t *testing.T, dir, out string) {
 			continue
 		}
 		delete(byName, name)
+		delete(w, unsaid)
 		compareResource(t, name, w, g)
 		compareTable(t, filepath.Dir(filepath.Dir(finals[0])), out, w, g)
 	}

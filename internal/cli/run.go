@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -97,8 +96,8 @@ func stateOf(success bool) string {
 const softMemory = 64 << 20
 
 func runFlow(ctx context.Context, env *Env, path, out string, asJSON, quiet bool) error {
-	if env.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(softMemory)
+	if env.LimitMemory != nil && env.Getenv("GOMEMLIMIT") == "" {
+		env.LimitMemory(softMemory)
 	}
 	raw, err := localSpec(path)
 	if err != nil {

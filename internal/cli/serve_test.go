@@ -176,7 +176,7 @@ func TestPushCapturedFlows(t *testing.T) {
 			}
 			out := t.TempDir()
 			download(t, st.Links.Package, out)
-			compareFlow(t, dir, out)
+			compareFlow(t, dir, out, "")
 		})
 	}
 }
