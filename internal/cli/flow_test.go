@@ -86,15 +86,16 @@ func TestCapturedFlows(t *testing.T) {
 	if err != nil || len(cases) == 0 {
 		t.Fatalf("no cases in %s: %v", root, err)
 	}
-	held := 0
+	held, all := 0, 0
 	for _, file := range cases {
 		dir := filepath.Dir(file)
 		name := filepath.Base(dir)
 		var captured capturedCase
 		readJSON(t, file, &captured)
 		if captured.Mode != "local" || fileExists(filepath.Join(dir, "input", "generator.json")) {
-			continue
+			continue // of an object store, or with a source that a test of its own makes
 		}
+		all++
 		if !t.Run(name, func(t *testing.T) {
 			out := filepath.Join(t.TempDir(), "out")
 			code, result, stderr := runCase(t, dir, out)
@@ -133,7 +134,7 @@ func TestCapturedFlows(t *testing.T) {
 		}
 		held++
 	}
-	t.Logf("%d of %d captured flows hold, %d of them in a way of our own (see differs)", held, len(cases), len(differs))
+	t.Logf("%d of %d captured flows hold, %d of them in a way of our own (see differs)", held, all, len(differs))
 }
 
 func fileExists(path string) bool { _, err := os.Stat(path); return err == nil }
@@ -190,7 +191,9 @@ func compareFlow(t *testing.T, dir, out, unsaid string) {
 			continue
 		}
 		delete(byName, name)
-		delete(w, unsaid)
+		if _, said := g[unsaid]; !said {
+			delete(w, unsaid)
+		}
 		compareResource(t, name, w, g)
 		compareTable(t, filepath.Dir(filepath.Dir(finals[0])), out, w, g)
 	}

@@ -93,7 +93,7 @@ func stateOf(success bool) string {
 // softMemory is what the garbage collector of a run aims to stay under, in bytes: what
 // a table takes that is wide or has large cells is mostly waste that is not collected
 // yet. GOMEMLIMIT says otherwise.
-const softMemory = 64 << 20
+const softMemory = 48 << 20
 
 func runFlow(ctx context.Context, env *Env, path, out string, asJSON, quiet bool) error {
 	if env.LimitMemory != nil && env.Getenv("GOMEMLIMIT") == "" {
