@@ -557,6 +557,33 @@ func lines(list []string) any {
 	return string(b)
 }
 
+// plainLines reads a list of text without escapes, as it mostly is.
+func plainLines(s string) (list []string, ok bool) {
+	if len(s) < 4 || s[0] != '[' || strings.Contains(s, `\`) {
+		return nil, false
+	}
+	list = make([]string, 0, strings.Count(s, `"`)/2)
+	for rest := s[1:]; ; rest = rest[1:] {
+		if len(rest) == 0 || rest[0] != '"' {
+			return nil, false
+		}
+		line, after, ok := strings.Cut(rest[1:], `"`)
+		if !ok || !utf8.ValidString(line) {
+			return nil, false
+		}
+		list = append(list, line)
+		switch after {
+		case "":
+			return nil, false
+		case "]":
+			return list, true
+		}
+		if rest = after; rest[0] != ',' {
+			return nil, false
+		}
+	}
+}
+
 // parseLines reads a list of text; of what is no list of text it makes one, since
 // the original kept what it was sent.
 func parseLines(s string) []string {
@@ -565,6 +592,9 @@ func parseLines(s string) []string {
 		return nil
 	case "[]":
 		return []string{}
+	}
+	if list, ok := plainLines(s); ok {
+		return list
 	}
 	var list []string
 	if json.Unmarshal([]byte(s), &list) == nil {
