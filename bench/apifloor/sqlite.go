@@ -19,6 +19,12 @@ type sqlite struct {
 	river       *river.Client[*sql.Tx]
 }
 
+// quiet is River's driver without the table of its notifications, as specstore's.
+type quiet struct{ *riversqlite.Driver }
+
+// SupportsListenNotify keeps River from its table.
+func (quiet) SupportsListenNotify() bool { return false }
+
 func openSQLite(ctx context.Context, path string) (*sqlite, error) {
 	pool := func(size int, lock string, pragmas ...string) (*sql.DB, error) {
 		q := url.Values{"_txlock": {lock}, "_pragma": append([]string{"busy_timeout(5000)", "foreign_keys(1)"}, pragmas...)}
@@ -52,7 +58,7 @@ func openSQLite(ctx context.Context, path string) (*sqlite, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.river, err = river.NewClient(riversqlite.New(s.write), &river.Config{Workers: workers()})
+	s.river, err = river.NewClient[*sql.Tx](quiet{riversqlite.New(s.write)}, &river.Config{Workers: workers()})
 	return s, err
 }
 
