@@ -127,7 +127,8 @@ func (o options) compare(ctx context.Context, dir string, maker databases) (err 
 	if err != nil {
 		return fmt.Errorf("fill: %w", err)
 	}
-	if err := b.grow(ctx, ours, 0, o.datasets); err != nil {
+	all := shape{datasets: o.datasets, ended: 1, open: o.datasets, opens: 1}
+	if err := b.grow(ctx, ours, 0, all); err != nil {
 		return fmt.Errorf("fill: %w", err)
 	}
 	floor, err := maker.copy(ctx, "ours", "floor")
@@ -145,7 +146,7 @@ func (o options) compare(ctx context.Context, dir string, maker databases) (err 
 	defer func() { err = errors.Join(err, sides[1].stop()) }()
 	fmt.Println("| request | connections | CPU µs/request | floor | ratio | requests/s | floor | ratio | p50 ms | floor | p99 ms | floor |") //nolint:forbidigo // its output
 	fmt.Println("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|")                                                              //nolint:forbidigo // its output
-	loads := [2]*load{b.load(o.datasets), b.load(o.datasets)}
+	loads := [2]*load{b.load(all), b.load(all)}
 	for _, request := range o.requests {
 		for _, conns := range o.conns {
 			var results [2]results
@@ -190,6 +191,12 @@ func (o options) compare(ctx context.Context, dir string, maker databases) (err 
 	return nil
 }
 
+const (
+	revisionsEach = 10 // of a dataset, as its database grows
+	openDatasets  = 100
+	openFlows     = 40 // of each of these
+)
+
 // grow measures specstore as the number of revisions rises.
 func (o options) grow(ctx context.Context, dir string, maker databases) error {
 	url, err := maker.create(ctx, "ours")
@@ -204,17 +211,20 @@ func (o options) grow(ctx context.Context, dir string, maker databases) error {
 	fmt.Println("|---:|---|---:|---:|---:|---:|---:|")                                                      //nolint:forbidigo // its output
 	first := map[string]*results{}
 	have := 0
+	var updates int64 // the events that were sent are not sent again
 	for _, size := range o.sizes {
-		// Each dataset has two revisions.
-		if err := b.grow(ctx, url, have, size/2); err != nil {
+		// The flows that are open are as many each time: they are work, not history.
+		grown := shape{datasets: size / revisionsEach, ended: revisionsEach, open: openDatasets, opens: openFlows}
+		if err := b.grow(ctx, url, have, grown); err != nil {
 			return fmt.Errorf("fill to %d: %w", size, err)
 		}
-		have = size / 2
+		have = grown.datasets
 		s, err := startSpecstore(ctx, o.specstore, dir, url, "embedded")
 		if err != nil {
 			return err
 		}
-		l := b.load(have)
+		l := b.load(grown)
+		l.updates.Store(updates)
 		for _, request := range []string{"status", "status-open", "update", "upload"} {
 			var r results
 			for round := range o.rounds + 1 {
@@ -230,6 +240,7 @@ func (o options) grow(ctx context.Context, dir string, maker databases) error {
 				first[request] = &r
 			}
 			f := first[request]
+			updates = l.updates.Load()
 			fmt.Printf("| %d | %s | %.0f | %.2f | %.2f | %.2f | %.2f |\n", //nolint:forbidigo // its output
 				size, request, r.cpu(), r.cpu()/f.cpu(), r.quantile(.5), r.quantile(.5)/f.quantile(.5), r.quantile(.99))
 		}

@@ -102,12 +102,7 @@ func valueEnd(b []byte, i int) int {
 	for depth := 0; i < len(b); i++ {
 		switch b[i] {
 		case '"':
-			for i++; i < len(b) && b[i] != '"'; i++ {
-				if b[i] == '\\' {
-					i++
-				}
-			}
-			if depth == 0 {
+			if i = textEnd(b, i+1); depth == 0 {
 				return min(i+1, len(b))
 			}
 		case '{', '[':
@@ -126,6 +121,23 @@ func valueEnd(b []byte, i int) int {
 		}
 	}
 	return len(b)
+}
+
+// textEnd is where the quote is that ends the string whose text begins at i.
+func textEnd(b []byte, i int) int {
+	n := bytes.IndexByte(b[i:], '"')
+	if n < 0 {
+		return len(b)
+	}
+	if bytes.IndexByte(b[i:i+n], '\\') < 0 {
+		return i + n
+	}
+	for ; i < len(b) && b[i] != '"'; i++ {
+		if b[i] == '\\' {
+			i++
+		}
+	}
+	return i
 }
 
 // member reads a member of a pipeline's entry, which is named as [row] says.
