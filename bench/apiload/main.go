@@ -15,8 +15,10 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -191,62 +193,66 @@ func (o options) compare(ctx context.Context, dir string, maker databases) (err 
 	return nil
 }
 
+// grow measures specstore with databases of several sizes, in turns.
+func (o options) grow(ctx context.Context, dir string, maker databases) (err error) {
+	servers, loads := make([]*server, len(o.sizes)), make([]*load, len(o.sizes))
+	for i, size := range o.sizes {
+		name := fmt.Sprintf("ours_%d", size)
+		url, err := maker.create(ctx, name)
+		if err != nil {
+			return err
+		}
+		b, err := fill(ctx, o, filepath.Join(dir, name), url)
+		if err != nil {
+			return fmt.Errorf("fill: %w", err)
+		}
+		// The flows that are open are as many each time: they are work, not history.
+		grown := shape{datasets: size / revisionsEach, ended: revisionsEach, open: openDatasets, opens: openFlows}
+		if err := b.grow(ctx, url, 0, grown); err != nil {
+			return fmt.Errorf("fill to %d: %w", size, err)
+		}
+		if servers[i], err = startSpecstore(ctx, o.specstore, filepath.Join(dir, name), url, "embedded"); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, servers[i].stop()) }()
+		loads[i] = b.load(grown)
+	}
+	fmt.Println("| request | revisions | CPU µs/request | to the first | p50 ms | to the first | p99 ms |") //nolint:forbidigo // its output
+	fmt.Println("|---|---:|---:|---:|---:|---:|---:|")                                                      //nolint:forbidigo // its output
+	for _, request := range []string{"status", "status-open", "update", "upload"} {
+		all := make([]results, len(o.sizes))
+		for round := range o.rounds + 2 {
+			for n := range servers {
+				i := (n + round) % len(servers)
+				one, err := loads[i].run(ctx, servers[i], request, 4, o.round)
+				if err != nil {
+					return fmt.Errorf("%s: %w", request, err)
+				}
+				if round > 1 { // the first warm
+					all[i].add(one)
+				}
+			}
+		}
+		first := &all[0]
+		for i := range all {
+			r := &all[i]
+			fmt.Printf("| %s | %d | %.0f | %.2f | %.2f | %.2f | %.2f |\n", //nolint:forbidigo // its output
+				request, o.sizes[i], r.cpu(), r.cpu()/first.cpu(), r.quantile(.5), r.quantile(.5)/first.quantile(.5), r.quantile(.99))
+		}
+		if n := len(all); n > 1 {
+			// The slope of a power law between the first and the last: 0 is flat.
+			slope := func(of func(*results) float64) float64 {
+				return math.Log10(of(&all[n-1])/of(first)) / math.Log10(float64(o.sizes[n-1])/float64(o.sizes[0]))
+			}
+			fmt.Printf("| %s | for each tenfold | | %+.0f %% | | %+.0f %% | |\n", request, //nolint:forbidigo // its output
+				100*(math.Pow(10, slope((*results).cpu))-1), 100*(math.Pow(10, slope(func(r *results) float64 { return r.quantile(.5) }))-1))
+		}
+	}
+	return nil
+}
+
 const (
 	revisionsEach = 10 // of a dataset, as its database grows
 	openDatasets  = 100
 	openFlows     = 40 // of each of these
 )
-
-// grow measures specstore as the number of revisions rises.
-func (o options) grow(ctx context.Context, dir string, maker databases) error {
-	url, err := maker.create(ctx, "ours")
-	if err != nil {
-		return err
-	}
-	b, err := fill(ctx, o, dir, url)
-	if err != nil {
-		return fmt.Errorf("fill: %w", err)
-	}
-	fmt.Println("| revisions | request | CPU µs/request | to the first | p50 ms | to the first | p99 ms |") //nolint:forbidigo // its output
-	fmt.Println("|---:|---|---:|---:|---:|---:|---:|")                                                      //nolint:forbidigo // its output
-	first := map[string]*results{}
-	have := 0
-	var updates int64 // the events that were sent are not sent again
-	for _, size := range o.sizes {
-		// The flows that are open are as many each time: they are work, not history.
-		grown := shape{datasets: size / revisionsEach, ended: revisionsEach, open: openDatasets, opens: openFlows}
-		if err := b.grow(ctx, url, have, grown); err != nil {
-			return fmt.Errorf("fill to %d: %w", size, err)
-		}
-		have = grown.datasets
-		s, err := startSpecstore(ctx, o.specstore, dir, url, "embedded")
-		if err != nil {
-			return err
-		}
-		l := b.load(grown)
-		l.updates.Store(updates)
-		for _, request := range []string{"status", "status-open", "update", "upload"} {
-			var r results
-			for round := range o.rounds + 1 {
-				one, err := l.run(ctx, s, request, 4, o.round)
-				if err != nil {
-					return errors.Join(fmt.Errorf("%s: %w", request, err), s.stop())
-				}
-				if round > 0 {
-					r.add(one)
-				}
-			}
-			if first[request] == nil {
-				first[request] = &r
-			}
-			f := first[request]
-			updates = l.updates.Load()
-			fmt.Printf("| %d | %s | %.0f | %.2f | %.2f | %.2f | %.2f |\n", //nolint:forbidigo // its output
-				size, request, r.cpu(), r.cpu()/f.cpu(), r.quantile(.5), r.quantile(.5)/f.quantile(.5), r.quantile(.99))
-		}
-		if err := s.stop(); err != nil {
-			return err
-		}
-	}
-	return nil
-}

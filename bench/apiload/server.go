@@ -59,6 +59,9 @@ const startWithin = 30 * time.Second
 // startSpecstore starts specstore without workers, so that what is uploaded waits.
 func startSpecstore(ctx context.Context, binary, dir, database, runner string) (*server, error) {
 	data := filepath.Join(dir, "data")
+	if err := os.MkdirAll(data, 0o700); err != nil {
+		return nil, err
+	}
 	_ = os.Remove(filepath.Join(data, "server.json"))
 	s := &server{name: "specstore"}
 	// The driver stops it by a signal, not the context.
