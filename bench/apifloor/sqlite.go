@@ -77,7 +77,7 @@ func (s *sqlite) status(ctx context.Context, dataset string, number int64) (*rev
 	if err != nil {
 		return nil, err
 	}
-	defer rows.Close()
+	defer func() { _ = rows.Close() }()
 	var v revision
 	for rows.Next() {
 		var one pipeline
@@ -130,7 +130,7 @@ func (s *sqlite) update(ctx context.Context, e event) (state string, err error) 
 		if err != nil {
 			return err
 		}
-		defer rows.Close()
+		defer func() { _ = rows.Close() }()
 		var found pipeline
 		for rows.Next() {
 			var one pipeline

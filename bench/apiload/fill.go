@@ -166,7 +166,7 @@ func (b *bench) grow(ctx context.Context, database string, have int, s shape) er
 	return err
 }
 
-// copies copies the template's rows for the datasets of a range.
+// copies adds the template's rows for the datasets of a range.
 func copies(ctx context.Context, tx sqldb.Tx, from, until int, s shape) error {
 	const series = `WITH RECURSIVE n(i) AS (SELECT CAST($1 AS BIGINT) UNION ALL SELECT i + 1 FROM n WHERE i + 1 < $2),
 		k(k) AS (SELECT 1 UNION ALL SELECT k + 1 FROM k WHERE k < $3),

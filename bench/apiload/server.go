@@ -220,7 +220,7 @@ func (s *sqliteDatabases) copy(ctx context.Context, from, to string) (string, er
 func machine() string {
 	text, _ := os.ReadFile("/proc/cpuinfo")
 	model := "unknown"
-	for _, line := range strings.Split(string(text), "\n") {
+	for line := range strings.SplitSeq(string(text), "\n") {
 		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
 			model = strings.TrimSpace(value)
 			break

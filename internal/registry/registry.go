@@ -494,10 +494,10 @@ func several(head string, shared, own int) insertion {
 
 // queue adds rows, whose values follow each other.
 func (n insertion) queue(ctx context.Context, tx sqldb.Tx, shared, values []any) {
-	for i := len(n.texts) - 1; i >= 0; i-- {
+	for i, text := range slices.Backward(n.texts) {
 		size := n.own << i
 		for len(values) >= size {
-			tx.Queue(ctx, nil, n.texts[i], append(slices.Clone(shared), values[:size]...)...)
+			tx.Queue(ctx, nil, text, append(slices.Clone(shared), values[:size]...)...)
 			values = values[size:]
 		}
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 // Statements run in the order in which they were given, whether they were queued or
-// not, and one that fails fails the transaction.
+// not, and where one fails, so does the transaction.
 func TestQueue(t *testing.T) {
 	t.Parallel()
 	testkit.EachDB(t, func(t *testing.T, url string) {

@@ -195,7 +195,7 @@ func (db *DB) Select(ctx context.Context, each func(Row) error, query string, ar
 	if err != nil {
 		return away(err)
 	}
-	defer rows.Close()
+	defer func() { _ = rows.Close() }() // Err tells
 	for rows.Next() {
 		if err := each(rows); err != nil {
 			return away(err)
