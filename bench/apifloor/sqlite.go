@@ -51,7 +51,7 @@ func openSQLite(ctx context.Context, path string) (*sqlite, error) {
 		}
 	}
 	prepare(s.read, sqlStatus)
-	prepare(s.write, sqlLock, sqlRows, sqlPipeline, sqlLogs, sqlRevision, sqlOwner, sqlCount, sqlDataset, sqlNew)
+	prepare(s.write, sqlLock, sqlRows, sqlPipeline, sqlLogged, sqlRevision, sqlOwner, sqlCount, sqlDataset, sqlNew)
 	for _, n := range []int{1, 2, 4} {
 		prepare(s.write, sqlQueued[n], sqlEvents[n])
 	}

@@ -368,6 +368,13 @@ func (s *storedRow) row() (_ *row, err error) {
 	return &s.p, nil
 }
 
+const (
+	updateRow = `
+		UPDATE pipelines SET status = $2, errors = $3, error_count = $4, stats = $5, started_at = $6, finished_at = $7,
+			progress = $8, outputs = $9, updated_at = $10`
+	thatRow = ` WHERE pipeline_id = $1`
+)
+
 // save writes what was changed in a flow, and folds it when it has ended.
 func (f *flow) save(ctx context.Context, tx sqldb.Tx) (changed bool, err error) {
 	for _, p := range f.rows {
@@ -375,13 +382,14 @@ func (f *flow) save(ctx context.Context, tx sqldb.Tx) (changed bool, err error) 
 			continue
 		}
 		changed = true
-		tx.Queue(ctx, nil, `
-			UPDATE pipelines SET status = $2, errors = $3, error_count = $4, stats = $5, started_at = $6, finished_at = $7,
-				progress = $8, outputs = $9, updated_at = $10 WHERE pipeline_id = $1`,
+		values := []any{
 			p.ID, p.State.Stored(), lines(p.Errors), p.ErrorCount, text(string(p.Stats)), micros(p.Started), micros(p.Finished),
-			text(string(p.Progress)), text(string(p.Outputs)), f.now)
+			text(string(p.Progress)), text(string(p.Outputs)), f.now,
+		}
 		if p.logged {
-			tx.Queue(ctx, nil, `UPDATE pipelines SET logs = $2 WHERE pipeline_id = $1`, p.ID, lines(p.Logs))
+			tx.Queue(ctx, nil, updateRow+`, logs = $11`+thatRow, append(values, lines(p.Logs))...)
+		} else {
+			tx.Queue(ctx, nil, updateRow+thatRow, values...)
 		}
 	}
 	if len(f.events) == 0 {
