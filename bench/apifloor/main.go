@@ -201,7 +201,7 @@ func (f *floor) update(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	_ = json.NewEncoder(w).Encode(map[string]any{"success": "pending", "status": state, "id": e.flow(), "errors": []string{}})
+	fmt.Fprintf(w, `{"success":"pending","status":%q,"id":%q,"errors":[]}`+"\n", state, e.flow())
 }
 
 type claims struct {
@@ -241,9 +241,7 @@ func (f *floor) upload(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	_ = json.NewEncoder(w).Encode(map[string]any{
-		"success": true, "dataset_id": u.dataset, "flow_id": fmt.Sprintf("%s/%d", u.dataset, number), "errors": []string{},
-	})
+	fmt.Fprintf(w, `{"success":true,"dataset_id":%q,"flow_id":"%s/%d","errors":[]}`+"\n", u.dataset, u.dataset, number)
 }
 
 func main() {

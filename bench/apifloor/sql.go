@@ -28,7 +28,9 @@ const (
 	sqlPipeline = `
 		UPDATE pipelines SET status = $2, errors = $3, error_count = $4, stats = $5, started_at = $6, finished_at = $7,
 			progress = $8, outputs = $9, updated_at = $10 WHERE pipeline_id = $1`
-	sqlLogs     = `UPDATE pipelines SET logs = $2 WHERE pipeline_id = $1`
+	sqlLogged = `
+		UPDATE pipelines SET status = $2, errors = $3, error_count = $4, stats = $5, started_at = $6, finished_at = $7,
+			progress = $8, outputs = $9, updated_at = $10, logs = $11 WHERE pipeline_id = $1`
 	sqlRevision = `
 		UPDATE dataset_revision SET status = $2, attempt = $3, restarts = $4, started_at = $5, descriptor_key = $6, event_seq = $8,
 			updated_at = CASE WHEN status <> $2 THEN $7 ELSE updated_at END
@@ -112,14 +114,16 @@ func changes(e event, flow string, now, started, seq int64, p pipeline) []statem
 	if len(e.Stats) > 0 {
 		stats = string(e.Stats)
 	}
-	list := []statement{{sqlPipeline, []any{e.Pipeline, state, nil, 0, stats, p.started, finished, nil, nil, now}}}
+	row := statement{sqlPipeline, []any{e.Pipeline, state, nil, 0, stats, p.started, finished, nil, nil, now}}
 	if len(e.Log) > 0 {
-		list = append(list, statement{sqlLogs, []any{e.Pipeline, `["` + strings.Join(e.Log, `","`) + `"]`}})
+		row = statement{sqlLogged, append(row.args, `["`+strings.Join(e.Log, `","`)+`"]`)}
 	}
 	body := fmt.Sprintf(`{"state":%q,"flow_state":"INPROGRESS","attempt":1}`, state)
-	return append(list,
-		statement{sqlEvents[1], []any{now, flow, seq + 1, e.Pipeline, e.Event, body}},
-		statement{sqlRevision, []any{flow, "running", 1, 0, started, nil, now, seq + 1}})
+	return []statement{
+		row,
+		{sqlEvents[1], []any{now, flow, seq + 1, e.Pipeline, e.Event, body}},
+		{sqlRevision, []any{flow, "running", 1, 0, started, nil, now, seq + 1}},
+	}
 }
 
 // additions are the statements that add the rows of a new revision.

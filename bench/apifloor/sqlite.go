@@ -19,6 +19,12 @@ type sqlite struct {
 	river       *river.Client[*sql.Tx]
 }
 
+// quiet is River's driver without the table of its notifications, as specstore's.
+type quiet struct{ *riversqlite.Driver }
+
+// SupportsListenNotify keeps River from its table.
+func (quiet) SupportsListenNotify() bool { return false }
+
 func openSQLite(ctx context.Context, path string) (*sqlite, error) {
 	pool := func(size int, lock string, pragmas ...string) (*sql.DB, error) {
 		q := url.Values{"_txlock": {lock}, "_pragma": append([]string{"busy_timeout(5000)", "foreign_keys(1)"}, pragmas...)}
@@ -45,14 +51,14 @@ func openSQLite(ctx context.Context, path string) (*sqlite, error) {
 		}
 	}
 	prepare(s.read, sqlStatus)
-	prepare(s.write, sqlLock, sqlRows, sqlPipeline, sqlLogs, sqlRevision, sqlOwner, sqlCount, sqlDataset, sqlNew)
+	prepare(s.write, sqlLock, sqlRows, sqlPipeline, sqlLogged, sqlRevision, sqlOwner, sqlCount, sqlDataset, sqlNew)
 	for _, n := range []int{1, 2, 4} {
 		prepare(s.write, sqlQueued[n], sqlEvents[n])
 	}
 	if err != nil {
 		return nil, err
 	}
-	s.river, err = river.NewClient(riversqlite.New(s.write), &river.Config{Workers: workers()})
+	s.river, err = river.NewClient[*sql.Tx](quiet{riversqlite.New(s.write)}, &river.Config{Workers: workers()})
 	return s, err
 }
 
@@ -71,7 +77,7 @@ func (s *sqlite) status(ctx context.Context, dataset string, number int64) (*rev
 	if err != nil {
 		return nil, err
 	}
-	defer rows.Close()
+	defer func() { _ = rows.Close() }()
 	var v revision
 	for rows.Next() {
 		var one pipeline
@@ -124,7 +130,7 @@ func (s *sqlite) update(ctx context.Context, e event) (state string, err error) 
 		if err != nil {
 			return err
 		}
-		defer rows.Close()
+		defer func() { _ = rows.Close() }()
 		var found pipeline
 		for rows.Next() {
 			var one pipeline

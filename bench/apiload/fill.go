@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -141,17 +140,22 @@ func (b *bench) token(owner string) (string, error) {
 	return b.issuer.Sign(auth.Claims{UserID: owner, UserName: "name-" + owner, Service: auth.ServiceSource, MaxDatasets: 1_000_000_000}, time.Now())
 }
 
-// grow copies the template, so that there are as many datasets as until.
-func (b *bench) grow(ctx context.Context, database string, have, until int) error {
+// shape says what is in a database: datasets, each with some revisions that have ended,
+// and the first of them with some that are open.
+type shape struct{ datasets, ended, open, opens int }
+
+// grow copies the template until the database has a shape; have is how many datasets
+// it has.
+func (b *bench) grow(ctx context.Context, database string, have int, s shape) error {
 	db, err := sqldb.Open(ctx, sqldb.Config{URL: database, Conns: 2})
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	const page = 25_000 // of one transaction
-	for ; have < until; have += page {
+	page := 25_000 / s.ended // of one transaction
+	for ; have < s.datasets; have += page {
 		if err := db.Tx(ctx, func(ctx context.Context, tx sqldb.Tx) error {
-			return copies(ctx, tx, have, min(have+page, until))
+			return copies(ctx, tx, have, min(have+page, s.datasets), s)
 		}); err != nil {
 			return err
 		}
@@ -162,42 +166,50 @@ func (b *bench) grow(ctx context.Context, database string, have, until int) erro
 	return err
 }
 
-// copies copies the template's rows for the datasets of a range.
-func copies(ctx context.Context, tx sqldb.Tx, from, until int) error {
+// copies adds the template's rows for the datasets of a range.
+func copies(ctx context.Context, tx sqldb.Tx, from, until int, s shape) error {
 	const series = `WITH RECURSIVE n(i) AS (SELECT CAST($1 AS BIGINT) UNION ALL SELECT i + 1 FROM n WHERE i + 1 < $2),
-		s AS (SELECT 'o' || (i % 100) AS owner, 'o' || (i % 100) || '/d' || i AS id FROM n) `
-	for _, t := range []struct{ table, where string }{
-		{"dataset", "identifier = '" + template + "'"},
-		{"dataset_revision", "dataset_id = '" + template + "'"},
-		{"pipelines", "flow_id = '" + template + "/2'"},
-		{"flow_event", "flow_id = '" + template + "/2'"},
+		k(k) AS (SELECT 1 UNION ALL SELECT k + 1 FROM k WHERE k < $3),
+		s AS (SELECT 'o' || (i % 100) AS owner, 'o' || (i % 100) || '/d' || i AS id, i FROM n) `
+	ended, open := template+"/1", template+"/2"
+	openID := fmt.Sprintf("s.id || '/' || (%d + k)", s.ended)
+	for _, c := range []struct {
+		table, old, id, number, from string
+		until, revisions             int
+	}{
+		{"dataset", template, "s.id", "", "s CROSS JOIN dataset t WHERE t.identifier = '" + template + "'", until, 1},
+		{"dataset_revision", ended, "s.id || '/' || k", "k", "s CROSS JOIN k CROSS JOIN dataset_revision t WHERE t.revision_id = '" + ended + "'", until, s.ended},
+		{"dataset_revision", open, openID, fmt.Sprintf("%d + k", s.ended), "s CROSS JOIN k CROSS JOIN dataset_revision t WHERE t.revision_id = '" + open + "'", min(until, s.open), s.opens},
+		{"pipelines", open, openID, "", "s CROSS JOIN k CROSS JOIN pipelines t WHERE t.flow_id = '" + open + "'", min(until, s.open), s.opens},
+		{"flow_event", open, openID, "", "s CROSS JOIN k CROSS JOIN flow_event t WHERE t.flow_id = '" + open + "'", min(until, s.open), s.opens},
 	} {
-		columns, ok := tables[t.table]
-		if !ok {
-			return errors.New("no such table")
+		if from >= c.until {
+			continue
 		}
-		var values bytes.Buffer
-		for i, c := range columns {
-			if i > 0 {
-				values.WriteString(", ")
-			}
-			switch c {
+		var values []string
+		for _, name := range tables[c.table] {
+			switch name {
 			case "identifier", "dataset_id":
-				values.WriteString("s.id")
+				name = "s.id"
 			case "owner":
-				values.WriteString("s.owner")
+				name = "s.owner"
+			case "revision":
+				name = c.number
+			case "last_revision":
+				name = fmt.Sprintf("%d + CASE WHEN s.i < %d THEN %d ELSE 0 END", s.ended, s.open, s.opens)
 			case "revision_id", "flow_id", "pipeline_id", "pipelines", "dependencies", "pipeline":
-				fmt.Fprintf(&values, "replace(t.%s, '%s', s.id)", c, template)
+				name = fmt.Sprintf("replace(t.%s, '%s', %s)", name, c.old, c.id)
 			default:
-				values.WriteString("t." + c)
+				name = "t." + name
 			}
+			values = append(values, name)
 		}
-		if _, err := tx.Exec(ctx, series+`INSERT INTO `+t.table+` (`+strings.Join(columns, ", ")+`) SELECT `+values.String()+
-			` FROM s CROSS JOIN `+t.table+` t WHERE t.`+t.where, from, until); err != nil {
-			return fmt.Errorf("%s: %w", t.table, err)
+		if _, err := tx.Exec(ctx, series+`INSERT INTO `+c.table+` (`+strings.Join(tables[c.table], ", ")+`) SELECT `+strings.Join(values, ", ")+` FROM `+c.from,
+			from, c.until, c.revisions); err != nil {
+			return fmt.Errorf("%s: %w", c.table, err)
 		}
 	}
-	_, err := tx.Exec(ctx, series+`INSERT INTO owner (id, name) SELECT DISTINCT s.owner, 'name-' || s.owner FROM s WHERE true ON CONFLICT DO NOTHING`, from, until)
+	_, err := tx.Exec(ctx, series+`INSERT INTO owner (id, name) SELECT DISTINCT s.owner, 'name-' || s.owner FROM s WHERE true ON CONFLICT DO NOTHING`, from, until, 1)
 	return err
 }
 

@@ -18,14 +18,14 @@ import (
 // load makes the requests to one server, each of which does its work anew.
 type load struct {
 	*bench
-	datasets int
-	tokens   []string
-	updates  atomic.Int64 // how many were sent
-	others   atomic.Int64
+	shape
+	tokens  []string
+	updates atomic.Int64 // how many were sent
+	others  atomic.Int64
 }
 
-func (b *bench) load(datasets int) *load {
-	l := &load{bench: b, datasets: datasets}
+func (b *bench) load(s shape) *load {
+	l := &load{bench: b, shape: s}
 	for i := range owners {
 		token, err := b.token(ownerOf(i))
 		if err != nil {
@@ -39,7 +39,8 @@ func (b *bench) load(datasets int) *load {
 // request writes the next request of a kind. etag is what the last answer had.
 func (l *load) request(b *bytes.Buffer, kind, host, etag string) error {
 	// A prime step visits datasets in no order and each once.
-	i := int(l.others.Add(1)*7919) % l.datasets
+	n := int(l.others.Add(1) * 7919)
+	i := n % l.datasets
 	get := func(revision int, more string) {
 		fmt.Fprintf(b, "GET /source/%s/%d HTTP/1.1\r\nHost: %s\r\n%s\r\n", datasetOf(i), revision, host, more)
 	}
@@ -48,9 +49,10 @@ func (l *load) request(b *bytes.Buffer, kind, host, etag string) error {
 	}
 	switch kind {
 	case "status":
-		get(1, "")
+		get(n%l.ended+1, "")
 	case "status-open":
-		get(2, "")
+		i = n % l.open
+		get(l.ended+1+n/l.open%l.opens, "")
 	case "not-modified":
 		i = 0
 		more := ""
@@ -61,11 +63,12 @@ func (l *load) request(b *bytes.Buffer, kind, host, etag string) error {
 	case "update":
 		// One flow after the other gets its next event, never the last: that would end it.
 		n := int(l.updates.Add(1) - 1)
-		step := n / l.datasets
+		flows := l.open * l.opens
+		step := n / flows
 		if step >= 2*(len(l.pipelines)-1) {
 			return errors.New("there is nothing left to update: use more -datasets or shorter rounds")
 		}
-		post("/source/update", "", update(datasetOf(n%l.datasets)+"/2", l.pipelines[step/2], []string{"start", "finish"}[step%2]))
+		post("/source/update", "", update(fmt.Sprintf("%s/%d", datasetOf(n%l.open), l.ended+1+n%flows/l.open), l.pipelines[step/2], []string{"start", "finish"}[step%2]))
 	case "upload":
 		post("/source/upload", "Auth-Token: "+l.tokens[i%owners]+"\r\n", spec(ownerOf(i), fmt.Sprintf("d%d", i)))
 	default:
@@ -91,7 +94,7 @@ func (l *load) run(ctx context.Context, s *server, kind string, conns int, long 
 		if dials[i], err = (&net.Dialer{}).DialContext(ctx, "tcp", s.addr); err != nil {
 			return round{}, err
 		}
-		defer dials[i].Close()
+		defer func() { _ = dials[i].Close() }()
 	}
 	before, err := s.cpu()
 	if err != nil {
@@ -107,7 +110,7 @@ func (l *load) run(ctx context.Context, s *server, kind string, conns int, long 
 	r := round{elapsed: time.Since(begun)}
 	after, err := s.cpu()
 	r.cpu, r.times = after-before, slices.Concat(all...)
-	return r, errors.Join(append(failed, err)...)
+	return r, errors.Join(errors.Join(failed...), err)
 }
 
 // ask sends one request after the other over a connection.

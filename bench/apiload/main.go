@@ -15,8 +15,10 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -35,7 +37,6 @@ type options struct {
 	rounds           int
 	round            time.Duration
 	growth           bool
-	profile          string
 }
 
 func main() {
@@ -73,7 +74,7 @@ func run() error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	fmt.Println(machine()) //nolint:forbidigo // its output
+	fmt.Fprintln(os.Stdout, machine())
 	for _, kind := range o.databases {
 		if err := o.measure(ctx, dir, sqldb.Dialect(kind)); err != nil {
 			return fmt.Errorf("%s: %w", kind, err)
@@ -83,7 +84,7 @@ func run() error {
 }
 
 func numbers(list string) (n []int, err error) {
-	for _, s := range strings.Split(list, ",") {
+	for s := range strings.SplitSeq(list, ",") {
 		one, err := strconv.Atoi(s)
 		if err != nil {
 			return nil, err
@@ -110,7 +111,7 @@ func (o options) measure(ctx context.Context, dir string, kind sqldb.Dialect) (e
 	if err != nil {
 		return err
 	}
-	fmt.Printf("\n%s\n\n", version) //nolint:forbidigo // its output
+	fmt.Fprintf(os.Stdout, "\n%s\n\n", version)
 	if o.growth {
 		return o.grow(ctx, dir, maker)
 	}
@@ -127,7 +128,8 @@ func (o options) compare(ctx context.Context, dir string, maker databases) (err 
 	if err != nil {
 		return fmt.Errorf("fill: %w", err)
 	}
-	if err := b.grow(ctx, ours, 0, o.datasets); err != nil {
+	all := shape{datasets: o.datasets, ended: 1, open: o.datasets, opens: 1}
+	if err := b.grow(ctx, ours, 0, all); err != nil {
 		return fmt.Errorf("fill: %w", err)
 	}
 	floor, err := maker.copy(ctx, "ours", "floor")
@@ -143,9 +145,9 @@ func (o options) compare(ctx context.Context, dir string, maker databases) (err 
 		return err
 	}
 	defer func() { err = errors.Join(err, sides[1].stop()) }()
-	fmt.Println("| request | connections | CPU µs/request | floor | ratio | requests/s | floor | ratio | p50 ms | floor | p99 ms | floor |") //nolint:forbidigo // its output
-	fmt.Println("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|")                                                              //nolint:forbidigo // its output
-	loads := [2]*load{b.load(o.datasets), b.load(o.datasets)}
+	fmt.Fprintln(os.Stdout, "| request | connections | CPU µs/request | floor | ratio | requests/s | floor | ratio | p50 ms | floor | p99 ms | floor |")
+	fmt.Fprintln(os.Stdout, "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
+	loads := [2]*load{b.load(all), b.load(all)}
 	for _, request := range o.requests {
 		for _, conns := range o.conns {
 			var results [2]results
@@ -165,7 +167,7 @@ func (o options) compare(ctx context.Context, dir string, maker databases) (err 
 				}
 			}
 			a, f := &results[0], &results[1]
-			fmt.Printf("| %s | %d | %.0f | %.0f | **%.2f** | %.0f | %.0f | **%.2f** | %.2f | %.2f | %.2f | %.2f |\n", //nolint:forbidigo // its output
+			fmt.Fprintf(os.Stdout, "| %s | %d | %.0f | %.0f | **%.2f** | %.0f | %.0f | **%.2f** | %.2f | %.2f | %.2f | %.2f |\n",
 				request, conns, a.cpu(), f.cpu(), a.cpu()/f.cpu(), a.rate(), f.rate(), f.rate()/a.rate(),
 				a.quantile(.5), f.quantile(.5), a.quantile(.99), f.quantile(.99))
 		}
@@ -183,59 +185,73 @@ func (o options) compare(ctx context.Context, dir string, maker databases) (err 
 				}
 				a.add(r)
 			}
-			fmt.Printf("| %s | %d | %.0f | | | %.0f | | | %.2f | | %.2f | |\n", //nolint:forbidigo // its output
+			fmt.Fprintf(os.Stdout, "| %s | %d | %.0f | | | %.0f | | | %.2f | | %.2f | |\n",
 				request, conns, a.cpu(), a.rate(), a.quantile(.5), a.quantile(.99))
 		}
 	}
 	return nil
 }
 
-// grow measures specstore as the number of revisions rises.
-func (o options) grow(ctx context.Context, dir string, maker databases) error {
-	url, err := maker.create(ctx, "ours")
-	if err != nil {
-		return err
-	}
-	b, err := fill(ctx, o, dir, url)
-	if err != nil {
-		return fmt.Errorf("fill: %w", err)
-	}
-	fmt.Println("| revisions | request | CPU µs/request | to the first | p50 ms | to the first | p99 ms |") //nolint:forbidigo // its output
-	fmt.Println("|---:|---|---:|---:|---:|---:|---:|")                                                      //nolint:forbidigo // its output
-	first := map[string]*results{}
-	have := 0
-	for _, size := range o.sizes {
-		// Each dataset has two revisions.
-		if err := b.grow(ctx, url, have, size/2); err != nil {
-			return fmt.Errorf("fill to %d: %w", size, err)
-		}
-		have = size / 2
-		s, err := startSpecstore(ctx, o.specstore, dir, url, "embedded")
+// grow measures specstore with databases of several sizes, in turns.
+func (o options) grow(ctx context.Context, dir string, maker databases) (err error) {
+	servers, loads := make([]*server, len(o.sizes)), make([]*load, len(o.sizes))
+	for i, size := range o.sizes {
+		name := fmt.Sprintf("ours_%d", size)
+		url, err := maker.create(ctx, name)
 		if err != nil {
 			return err
 		}
-		l := b.load(have)
-		for _, request := range []string{"status", "status-open", "update", "upload"} {
-			var r results
-			for round := range o.rounds + 1 {
-				one, err := l.run(ctx, s, request, 4, o.round)
-				if err != nil {
-					return errors.Join(fmt.Errorf("%s: %w", request, err), s.stop())
-				}
-				if round > 0 {
-					r.add(one)
-				}
-			}
-			if first[request] == nil {
-				first[request] = &r
-			}
-			f := first[request]
-			fmt.Printf("| %d | %s | %.0f | %.2f | %.2f | %.2f | %.2f |\n", //nolint:forbidigo // its output
-				size, request, r.cpu(), r.cpu()/f.cpu(), r.quantile(.5), r.quantile(.5)/f.quantile(.5), r.quantile(.99))
+		b, err := fill(ctx, o, filepath.Join(dir, name), url)
+		if err != nil {
+			return fmt.Errorf("fill: %w", err)
 		}
-		if err := s.stop(); err != nil {
+		// The flows that are open are as many each time: they are work, not history.
+		grown := shape{datasets: size / revisionsEach, ended: revisionsEach, open: openDatasets, opens: openFlows}
+		if err := b.grow(ctx, url, 0, grown); err != nil {
+			return fmt.Errorf("fill to %d: %w", size, err)
+		}
+		if servers[i], err = startSpecstore(ctx, o.specstore, filepath.Join(dir, name), url, "embedded"); err != nil {
 			return err
+		}
+		defer func() { err = errors.Join(err, servers[i].stop()) }()
+		loads[i] = b.load(grown)
+	}
+	fmt.Fprintln(os.Stdout, "| request | revisions | CPU µs/request | to the first | p50 ms | to the first | p99 ms |")
+	fmt.Fprintln(os.Stdout, "|---|---:|---:|---:|---:|---:|---:|")
+	for _, request := range []string{"status", "status-open", "update", "upload"} {
+		all := make([]results, len(o.sizes))
+		for round := range o.rounds + 2 {
+			for n := range servers {
+				i := (n + round) % len(servers)
+				one, err := loads[i].run(ctx, servers[i], request, 4, o.round)
+				if err != nil {
+					return fmt.Errorf("%s: %w", request, err)
+				}
+				if round > 1 { // the first warm
+					all[i].add(one)
+				}
+			}
+		}
+		first := &all[0]
+		for i := range all {
+			r := &all[i]
+			fmt.Fprintf(os.Stdout, "| %s | %d | %.0f | %.2f | %.2f | %.2f | %.2f |\n",
+				request, o.sizes[i], r.cpu(), r.cpu()/first.cpu(), r.quantile(.5), r.quantile(.5)/first.quantile(.5), r.quantile(.99))
+		}
+		if n := len(all); n > 1 {
+			// The slope of a power law between the first and the last: 0 is flat.
+			slope := func(of func(*results) float64) float64 {
+				return math.Log10(of(&all[n-1])/of(first)) / math.Log10(float64(o.sizes[n-1])/float64(o.sizes[0]))
+			}
+			fmt.Fprintf(os.Stdout, "| %s | for each tenfold | | %+.0f %% | | %+.0f %% | |\n", request,
+				100*(math.Pow(10, slope((*results).cpu))-1), 100*(math.Pow(10, slope(func(r *results) float64 { return r.quantile(.5) }))-1))
 		}
 	}
 	return nil
 }
+
+const (
+	revisionsEach = 10 // of a dataset, as its database grows
+	openDatasets  = 100
+	openFlows     = 40 // of each of these
+)

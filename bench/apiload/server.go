@@ -59,6 +59,9 @@ const startWithin = 30 * time.Second
 // startSpecstore starts specstore without workers, so that what is uploaded waits.
 func startSpecstore(ctx context.Context, binary, dir, database, runner string) (*server, error) {
 	data := filepath.Join(dir, "data")
+	if err := os.MkdirAll(data, 0o700); err != nil {
+		return nil, err
+	}
 	_ = os.Remove(filepath.Join(data, "server.json"))
 	s := &server{name: "specstore"}
 	// The driver stops it by a signal, not the context.
@@ -217,7 +220,7 @@ func (s *sqliteDatabases) copy(ctx context.Context, from, to string) (string, er
 func machine() string {
 	text, _ := os.ReadFile("/proc/cpuinfo")
 	model := "unknown"
-	for _, line := range strings.Split(string(text), "\n") {
+	for line := range strings.SplitSeq(string(text), "\n") {
 		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
 			model = strings.TrimSpace(value)
 			break

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -188,7 +189,7 @@ func TestCosts(t *testing.T) {
 	} else if !testkit.Updating() {
 		t.Fatal(err)
 	}
-	got := map[string]cost{}
+	got := maps.Clone(want)
 	for _, kind := range []sqldb.Dialect{sqldb.SQLite, sqldb.Postgres} {
 		t.Run(string(kind), func(t *testing.T) {
 			c := newCosts(t, kind)

@@ -3,8 +3,10 @@ package httpapi_test
 import (
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/datahq/specstore/internal/auth"
+	"github.com/datahq/specstore/internal/httpapi"
 )
 
 // A revision that has ended has an entity tag, which is as good as its body; who may
@@ -51,6 +53,21 @@ func TestStatusTag(t *testing.T) {
 		}
 		if a := ask("If-None-Match: " + tag); a.status != http.StatusOK {
 			t.Errorf("%s, tried again: %d", findability, a.status)
+		}
+	}
+}
+
+// Times have six digits after the point, always.
+func TestStamp(t *testing.T) {
+	t.Parallel()
+	for text, at := range map[string]time.Time{
+		`null`:                          {},
+		`"2026-01-02T03:04:05.000000Z"`: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
+		`"1999-12-31T23:59:59.999999Z"`: time.Date(2000, 1, 1, 1, 59, 59, 999_999_999, time.FixedZone("", 7200)),
+		`"0001-02-03T00:00:00.012300Z"`: time.Date(1, 2, 3, 0, 0, 0, 12_300_000, time.UTC),
+	} {
+		if got := httpapi.Stamp(at); got != text {
+			t.Errorf("%v is %s, want %s", at, got, text)
 		}
 	}
 }

@@ -20,3 +20,10 @@ func Patterns() []string {
 	}
 	return list
 }
+
+// Stamp is a time as answers have it.
+func Stamp(t time.Time) string {
+	var b writer
+	b.time(t)
+	return string(b)
+}

@@ -145,9 +145,14 @@ func New(c Config) http.Handler {
 	a := &api{Config: c}
 	mux := http.NewServeMux()
 	for _, r := range a.routes() {
-		mux.Handle(r.pattern, a.handler(r.handle))
+		handle := a.handler(r.handle)
+		if strings.Contains(r.pattern, "{owner}") {
+			handle = unlessReserved(mux, handle)
+		}
+		mux.Handle(r.pattern, handle)
 	}
-	return a.outer(mux)
+	mux.Handle(everything, unrouted(mux))
+	return outer(mux)
 }
 
 func (a *api) health(w http.ResponseWriter, _ *http.Request) error {
@@ -157,13 +162,16 @@ func (a *api) health(w http.ResponseWriter, _ *http.Request) error {
 // methods are those of the routes; the mux says which fit.
 var methods = []string{http.MethodGet, http.MethodPost, http.MethodDelete}
 
+// everything is the pattern of what no route takes.
+const everything = "/"
+
 // allowed gives the methods that a path has, none where there is no such route.
 func allowed(mux *http.ServeMux, r *http.Request) []string {
 	var allow []string
 	for _, m := range methods {
 		probe := r.Clone(r.Context())
 		probe.Method = m
-		if _, pattern := mux.Handler(probe); pattern != "" && !isReserved(r, pattern) {
+		if _, pattern := mux.Handler(probe); pattern != everything && !isReserved(r, pattern) {
 			allow = append(allow, m)
 			if m == http.MethodGet {
 				allow = append(allow, http.MethodHead)
@@ -178,11 +186,22 @@ func isReserved(r *http.Request, pattern string) bool {
 	return strings.Contains(pattern, "{owner}") && slices.Contains(reserved, r.URL.Path)
 }
 
-// outer does what holds for every route: what is not found or not allowed is JSON,
-// pages of any origin may read, nobody guesses content types, and nobody keeps an
-// answer unless the route says so. A path in another spelling is not found, as with
-// the original, where the mux would redirect.
-func (a *api) outer(mux *http.ServeMux) http.Handler {
+// unlessReserved handles what has an owner in its path.
+func unlessReserved(mux *http.ServeMux, h http.Handler) http.Handler {
+	otherwise := unrouted(mux)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if slices.Contains(reserved, r.URL.Path) {
+			otherwise.ServeHTTP(w, r)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// outer does what holds for every route: pages of any origin may read, nobody guesses
+// content types, and nobody keeps an answer unless the route says so. A path in another
+// spelling is not found, as with the original, where the mux would redirect.
+func outer(mux *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("X-Content-Type-Options", "nosniff")
@@ -192,10 +211,14 @@ func (a *api) outer(mux *http.ServeMux) http.Handler {
 			writeError(w, http.StatusNotFound, noRoute)
 			return
 		}
-		if _, pattern := mux.Handler(r); pattern != "" && !isReserved(r, pattern) {
-			mux.ServeHTTP(w, r)
-			return
-		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// unrouted says in JSON what is not found or not allowed, and what is.
+func unrouted(mux *http.ServeMux) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
 		allow := allowed(mux, r)
 		switch {
 		case len(allow) == 0:

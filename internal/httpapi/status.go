@@ -62,9 +62,15 @@ func (b *writer) time(t time.Time) {
 		b.raw("null")
 		return
 	}
+	// As stampLayout, which takes six times as long as a layout that package time knows.
 	*b = append(*b, '"')
-	*b = t.UTC().AppendFormat(*b, stampLayout)
-	*b = append(*b, '"')
+	*b = t.UTC().AppendFormat(*b, time.RFC3339)
+	(*b)[len(*b)-1] = '.' // for the Z
+	micros := t.Nanosecond() / 1000
+	for digit := 100_000; digit > 0; digit /= 10 {
+		*b = append(*b, byte('0'+micros/digit%10))
+	}
+	b.raw(`Z"`)
 }
 
 func (b *writer) lines(list []string) {

@@ -57,7 +57,7 @@ type Config struct {
 type Queue struct {
 	client client
 	insert func(context.Context, sqldb.Tx) error
-	wake   func(context.Context)
+	wake   func()
 }
 
 // client is what is asked of River whatever its transactions are.
@@ -81,13 +81,44 @@ func (w *worker) Work(ctx context.Context, _ *river.Job[ticket]) error { return 
 
 func (w *worker) Timeout(*river.Job[ticket]) time.Duration { return runTimeout }
 
-// driver is River's for SQLite without its notifications: those are a table that
-// is read every 50 ms, which costs an idle server more than all else and starts a
-// ticket later than [Queue.Wake] does.
-type driver struct{ *riversqlite.Driver }
+// driver is River's for SQLite with notifications that stay in this process, the only
+// one there is. River's own are a table that each ticket writes to and that is read
+// every 50 ms, which costs an idle server more than all else.
+type driver struct {
+	*riversqlite.Driver
+	told chan struct{} // that there are new tickets; what is told again meanwhile is one
+}
 
-// SupportsListener makes River fetch at once what is inserted outside of a transaction.
-func (driver) SupportsListener() bool { return false }
+// SupportsListenNotify keeps River from its table.
+func (driver) SupportsListenNotify() bool { return false }
+
+// GetListener gives the one that [Queue.Wake] tells.
+func (d driver) GetListener(*riverdriver.GetListenenerParams) riverdriver.Listener {
+	return listener{d.told}
+}
+
+// listener hears of tickets.
+type listener struct{ told <-chan struct{} }
+
+// Close implements [riverdriver.Listener], as do all that do nothing.
+func (listener) Close(context.Context) error            { return nil }
+func (listener) Connect(context.Context) error          { return nil }
+func (listener) Listen(context.Context, string) error   { return nil }
+func (listener) Ping(context.Context) error             { return nil }
+func (listener) Schema() string                         { return "" }
+func (listener) SetAfterConnectExec(string)             {}
+func (listener) Unlisten(context.Context, string) error { return nil }
+
+// WaitForNotification implements [riverdriver.Listener]. Topic and payload are those of
+// River's insertions.
+func (l listener) WaitForNotification(ctx context.Context) (*riverdriver.Notification, error) {
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-l.told:
+		return &riverdriver.Notification{Topic: "river_insert", Payload: `{"queue": "` + river.QueueDefault + `"}`}, nil
+	}
+}
 
 // New brings River's tables up to date and makes a queue. It starts nothing.
 func New(ctx context.Context, db *sqldb.DB, c Config) (*Queue, error) {
@@ -130,7 +161,8 @@ func New(ctx context.Context, db *sqldb.DB, c Config) (*Queue, error) {
 }
 
 func (q *Queue) onSQLite(db *sqldb.DB, config *river.Config) error {
-	c, err := river.NewClient[*sql.Tx](driver{riversqlite.New(db.SQL())}, config)
+	told := make(chan struct{}, 1)
+	c, err := river.NewClient[*sql.Tx](driver{riversqlite.New(db.SQL()), told}, config)
 	if err != nil {
 		return err
 	}
@@ -143,9 +175,12 @@ func (q *Queue) onSQLite(db *sqldb.DB, config *river.Config) error {
 		_, err := c.InsertTx(ctx, t.Raw(), ticket{}, nil)
 		return err
 	}
-	// River looks when a ticket is added outside of a transaction; it has no other
-	// call for that, and one too many does no harm.
-	q.wake = func(ctx context.Context) { _, _ = c.Insert(ctx, ticket{}, nil) }
+	q.wake = func() {
+		select {
+		case told <- struct{}{}:
+		default:
+		}
+	}
 	return nil
 }
 
@@ -163,7 +198,7 @@ func (q *Queue) onPostgres(db *sqldb.DB, config *river.Config) error {
 		_, err := c.InsertTx(ctx, t.Raw(), ticket{}, nil)
 		return err
 	}
-	q.wake = func(context.Context) {} // River's notification comes with the commit
+	q.wake = func() {} // River's notification comes with the commit
 	return nil
 }
 
@@ -204,7 +239,7 @@ func (q *Queue) Enqueue(ctx context.Context, tx sqldb.Tx) error {
 // Wake makes the workers look for tickets now; it is for after the commit of what
 // [Queue.Enqueue] was part of. Nothing is lost where it fails: the ticket is found a
 // second later.
-func (q *Queue) Wake(ctx context.Context) { q.wake(ctx) }
+func (q *Queue) Wake(context.Context) { q.wake() }
 
 // Start lets the workers take tickets until [Queue.Stop]; the end of ctx does not
 // stop them.

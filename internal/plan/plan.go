@@ -126,6 +126,9 @@ func EmbeddedTypes() []string {
 
 // Notes say what a spec asks for that its plan does not make.
 func Notes(in Input) []string {
+	if len(in.Spec.Outputs) == 0 {
+		return nil
+	}
 	p := newPlanner(in)
 	var notes []string
 	for _, o := range in.Spec.Outputs {

@@ -3,12 +3,11 @@ package registry
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/go-json-experiment/json/jsontext"
 )
 
 // fold is the pipelines as the revision keeps them: an object by ID, as the
@@ -25,24 +24,26 @@ func fold(list []*row) (string, error) {
 	return string(b), err
 }
 
-// unfold reads what fold, or the original, wrote. What is JSON in it stays as it is
-// and shares the memory of folded.
+// unfold reads what fold wrote. What is JSON in it stays as it is and shares the memory
+// of folded. That was written as JSON, so it is not checked again: of what is no JSON it
+// may make anything, but no panic.
 func unfold(folded []byte) ([]*row, error) {
 	if len(folded) == 0 {
 		return nil, nil
 	}
-	r := reader{
-		Decoder: jsontext.NewDecoder(bytes.NewBuffer(folded), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)),
-		text:    folded,
-	}
 	var list []*row
-	if err := r.object(func(id []byte) error {
-		if r.PeekKind() == 'n' {
-			return r.SkipValue()
+	var rows []row // of one allocation
+	if err := members(folded, func(id, entry []byte) error {
+		if string(entry) == "null" {
+			return nil
 		}
-		p := &row{ID: unquote(id)}
+		if len(rows) == cap(rows) {
+			rows = make([]row, 0, 8)
+		}
+		rows = append(rows, row{ID: unquote(id)})
+		p := &rows[len(rows)-1]
 		list = append(list, p)
-		return r.object(func(name []byte) error { return r.member(p, string(name)) })
+		return members(entry, func(name, value []byte) error { return p.member(string(name), value) })
 	}); err != nil {
 		return nil, fmt.Errorf("registry: a revision's pipelines cannot be read: %w", err)
 	}
@@ -55,51 +56,94 @@ func unfold(folded []byte) ([]*row, error) {
 	return list, nil
 }
 
-// reader reads JSON that is in memory.
-type reader struct {
-	*jsontext.Decoder
-	text []byte
-}
+var errNoObject = errors.New("no object")
 
-// value gives the next value as it is written.
-func (r reader) value() (json.RawMessage, error) {
-	v, err := r.ReadValue()
-	if err != nil {
-		return nil, err
+// members calls each with the quoted name and the value of each member of an object.
+func members(object []byte, each func(name, value []byte) error) error {
+	i := blank(object, 0)
+	if i == len(object) || object[i] != '{' {
+		return errNoObject
 	}
-	// The decoder's slice is good until it reads on; that of the text stays.
-	end := int(r.InputOffset())
-	return r.text[end-len(v) : end : end], nil
-}
-
-// object calls each with the quoted name of each member, whose value it must read. null
-// is an object without any.
-func (r reader) object(each func(name []byte) error) error {
-	start, err := r.ReadToken()
-	if err != nil || start.Kind() == 'n' {
-		return err
+	if i = blank(object, i+1); i < len(object) && object[i] == '}' {
+		return nil
 	}
-	if start.Kind() != '{' {
-		return fmt.Errorf("%s where an object is expected", start.Kind())
-	}
-	for r.PeekKind() != '}' {
-		name, err := r.value()
-		if err != nil {
+	for i < len(object) {
+		end := valueEnd(object, i)
+		name := object[i:end]
+		if i = blank(object, end); i == len(object) || object[i] != ':' {
+			return errNoObject
+		}
+		i = blank(object, i+1)
+		end = valueEnd(object, i)
+		if err := each(name, object[i:end:end]); err != nil {
 			return err
 		}
-		if err := each(name); err != nil {
-			return err
+		if i = blank(object, end); i < len(object) && object[i] == '}' {
+			return nil
+		}
+		if i == len(object) || object[i] != ',' {
+			return errNoObject
+		}
+		i = blank(object, i+1)
+	}
+	return errNoObject
+}
+
+// blank is where the white space that begins at i ends.
+func blank(b []byte, i int) int {
+	for i < len(b) && (b[i] == ' ' || b[i] == '\n' || b[i] == '\r' || b[i] == '\t') {
+		i++
+	}
+	return i
+}
+
+// valueEnd is where the value that begins at i ends.
+func valueEnd(b []byte, i int) int {
+	for depth := 0; i < len(b); i++ {
+		switch b[i] {
+		case '"':
+			if i = textEnd(b, i+1); depth == 0 {
+				return min(i+1, len(b))
+			}
+		case '{', '[':
+			depth++
+		case '}', ']':
+			if depth--; depth < 0 {
+				return i // the value was a number or a word
+			}
+			if depth == 0 {
+				return i + 1
+			}
+		case ',', ':', ' ', '\n', '\r', '\t':
+			if depth == 0 {
+				return i
+			}
 		}
 	}
-	_, err = r.ReadToken()
-	return err
+	return len(b)
+}
+
+// textEnd is where the quote is that ends the string whose text begins at i.
+func textEnd(b []byte, i int) int {
+	n := bytes.IndexByte(b[i:], '"')
+	if n < 0 {
+		return len(b)
+	}
+	if bytes.IndexByte(b[i:i+n], '\\') < 0 {
+		return i + n
+	}
+	for ; i < len(b) && b[i] != '"'; i++ {
+		if b[i] == '\\' {
+			i++
+		}
+	}
+	return i
 }
 
 // member reads a member of a pipeline's entry, which is named as [row] says.
-func (r reader) member(p *row, name string) (err error) {
-	v, err := r.value()
-	if err != nil || string(v) == "null" && name != `"error_log"` && name != `"logs"` {
-		return err
+func (p *row) member(name string, v []byte) (err error) {
+	if string(v) == "null" {
+		return nil
 	}
 	switch name {
 	case `"title"`:
@@ -137,9 +181,9 @@ func unquote(quoted []byte) string {
 	if len(quoted) > 1 && quoted[0] == '"' && bytes.IndexByte(quoted, '\\') < 0 {
 		return string(quoted[1 : len(quoted)-1])
 	}
-	b, err := jsontext.AppendUnquote(nil, quoted)
-	if err != nil {
+	var s string
+	if json.Unmarshal(quoted, &s) != nil {
 		return string(quoted)
 	}
-	return string(b)
+	return s
 }

@@ -396,6 +396,13 @@ func (s *storedRow) row() (_ *row, err error) {
 	return &s.p, nil
 }
 
+const (
+	updateRow = `
+		UPDATE pipelines SET status = $2, errors = $3, error_count = $4, stats = $5, started_at = $6, finished_at = $7,
+			progress = $8, outputs = COALESCE($9, outputs), updated_at = $10, reused = COALESCE($11, reused)`
+	thatRow = ` WHERE pipeline_id = $1`
+)
+
 // save writes what was changed in a flow, and folds it when it has ended.
 func (f *flow) save(ctx context.Context, tx sqldb.Tx) (changed bool, err error) {
 	for _, p := range f.rows {
@@ -403,13 +410,14 @@ func (f *flow) save(ctx context.Context, tx sqldb.Tx) (changed bool, err error) 
 			continue
 		}
 		changed = true
-		tx.Queue(ctx, nil, `
-			UPDATE pipelines SET status = $2, errors = $3, error_count = $4, stats = $5, started_at = $6, finished_at = $7,
-				progress = $8, outputs = COALESCE($9, outputs), updated_at = $10, reused = COALESCE($11, reused) WHERE pipeline_id = $1`,
+		values := []any{
 			p.ID, p.State.Stored(), lines(p.Errors), p.ErrorCount, text(string(p.Stats)), micros(p.Started), micros(p.Finished),
-			text(string(p.Progress)), text(string(p.Outputs)), f.now, text(p.Reused))
+			text(string(p.Progress)), text(string(p.Outputs)), f.now, text(p.Reused),
+		}
 		if p.logged {
-			tx.Queue(ctx, nil, `UPDATE pipelines SET logs = $2 WHERE pipeline_id = $1`, p.ID, lines(p.Logs))
+			tx.Queue(ctx, nil, updateRow+`, logs = $12`+thatRow, append(values, lines(p.Logs))...)
+		} else {
+			tx.Queue(ctx, nil, updateRow+thatRow, values...)
 		}
 	}
 	if len(f.events) == 0 {
@@ -585,6 +593,33 @@ func lines(list []string) any {
 	return string(b)
 }
 
+// plainLines reads a list of text without escapes, as it mostly is.
+func plainLines(s string) (list []string, ok bool) {
+	if len(s) < 4 || s[0] != '[' || strings.Contains(s, `\`) {
+		return nil, false
+	}
+	list = make([]string, 0, strings.Count(s, `"`)/2)
+	for rest := s[1:]; ; rest = rest[1:] {
+		if len(rest) == 0 || rest[0] != '"' {
+			return nil, false
+		}
+		line, after, ok := strings.Cut(rest[1:], `"`)
+		if !ok || !utf8.ValidString(line) {
+			return nil, false
+		}
+		list = append(list, line)
+		switch after {
+		case "":
+			return nil, false
+		case "]":
+			return list, true
+		}
+		if rest = after; rest[0] != ',' {
+			return nil, false
+		}
+	}
+}
+
 // parseLines reads a list of text; of what is no list of text it makes one, since
 // the original kept what it was sent.
 func parseLines(s string) []string {
@@ -593,6 +628,9 @@ func parseLines(s string) []string {
 		return nil
 	case "[]":
 		return []string{}
+	}
+	if list, ok := plainLines(s); ok {
+		return list
 	}
 	var list []string
 	if json.Unmarshal([]byte(s), &list) == nil {

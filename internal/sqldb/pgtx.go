@@ -13,8 +13,8 @@ import (
 // The statements that begin and end a transaction. Isolation is said, since a session
 // may have another one by default.
 const (
-	beginWrite = `BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE`
-	beginRead  = `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY`
+	beginWrite = `BEGIN READ WRITE, ISOLATION LEVEL READ COMMITTED`
+	beginRead  = `BEGIN READ ONLY, ISOLATION LEVEL REPEATABLE READ`
 	commit     = `COMMIT`
 )
 

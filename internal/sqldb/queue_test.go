@@ -13,7 +13,7 @@ import (
 )
 
 // Statements run in the order in which they were given, whether they were queued or
-// not, and one that fails fails the transaction.
+// not, and where one fails, so does the transaction.
 func TestQueue(t *testing.T) {
 	t.Parallel()
 	testkit.EachDB(t, func(t *testing.T, url string) {
@@ -119,6 +119,34 @@ func TestSelect(t *testing.T) {
 			t.Errorf("%d rows", n)
 		}
 	})
+}
+
+// Whatever way of pgx's a URL asks for, as one behind a pooler may, a transaction is one.
+func TestModes(t *testing.T) {
+	t.Parallel()
+	url := testkit.DB(t, sqldb.Postgres)
+	exec1(t, openURL(t, url), `CREATE TABLE t (n BIGINT NOT NULL PRIMARY KEY)`)
+	for i, mode := range []string{"cache_statement", "cache_describe", "describe_exec", "exec", "simple_protocol"} {
+		db := openURL(t, url+"&default_query_exec_mode="+mode)
+		add := func(n ...any) error {
+			return db.Tx(t.Context(), func(ctx context.Context, tx sqldb.Tx) error {
+				for _, n := range n {
+					tx.Queue(ctx, nil, `INSERT INTO t (n) VALUES ($1)`, n)
+				}
+				var sum int64
+				return tx.QueryRow(ctx, `SELECT SUM(n) + $1::bigint FROM t`, 1).Scan(&sum)
+			})
+		}
+		if err := add(2*i, 2*i+1); err != nil {
+			t.Errorf("%s: %v", mode, err)
+		}
+		if err := add(100, nil); err == nil {
+			t.Errorf("%s: a row without a number passed", mode)
+		}
+		if n := number(t, db, `SELECT COUNT(*) FROM t`); n != int64(2*i+2) {
+			t.Errorf("%s: %d rows", mode, n)
+		}
+	}
 }
 
 // Connections that the server ended while nobody used them are no failure.

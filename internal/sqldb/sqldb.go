@@ -5,6 +5,10 @@
 // locked by an UPDATE that changes nothing and returns it. What differs between
 // databases stays in this package and in the migrations.
 //
+// Statements are few round trips: on PostgreSQL a transaction begins with its first
+// statement and commits with its last, and what is queued ([Tx].Queue) travels with
+// what comes after it. Statements are prepared once for each connection.
+//
 // What [DB.Tx] has committed survives the end of the process and of the power.
 //
 // On SQLite one process alone serves a file: it holds a lock on a file beside it
@@ -195,7 +199,7 @@ func (db *DB) Select(ctx context.Context, each func(Row) error, query string, ar
 	if err != nil {
 		return away(err)
 	}
-	defer rows.Close()
+	defer func() { _ = rows.Close() }() // Err tells
 	for rows.Next() {
 		if err := each(rows); err != nil {
 			return away(err)
