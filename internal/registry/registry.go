@@ -104,6 +104,9 @@ type Event struct {
 	// Attempt is the number that [Store.Claim] gave; 0 is an event from outside,
 	// which changes nothing in a flow of the embedded runner.
 	Attempt int64
+	// Outside is the attempt that an event from outside belongs to, 0 where it does not
+	// say. One of another attempt changes nothing.
+	Outside int64
 }
 
 // Applied is how things stand after an event.
@@ -139,7 +142,7 @@ func (s *Store) Apply(ctx context.Context, ev Event) (Applied, error) {
 		if ev.Attempt != 0 && ev.Attempt != f.attempt {
 			return errs.New(errs.Conflict, op, "attempt %d of %s was superseded by attempt %d", ev.Attempt, f.id, f.attempt)
 		}
-		if ev.Attempt != 0 || f.runner != Embedded {
+		if ev.Attempt != 0 || f.runner != Embedded && (ev.Outside == 0 || ev.Outside == f.attempt) {
 			f.apply(p, ev)
 		}
 		a.State, a.FlowState, a.Changed = p.State, derive(f.rows), len(f.events) > 0
@@ -215,13 +218,17 @@ func (s *Store) Delete(ctx context.Context, datasetID, reason string) error {
 // Retry makes a new attempt of a failed or cancelled flow of the embedded runner:
 // what succeeded is kept. It reports whether there was something to do.
 func (s *Store) Retry(ctx context.Context, flowID string, enqueue Enqueue) (bool, error) {
+	return s.retry(ctx, flowID, Embedded, enqueue, nil)
+}
+
+func (s *Store) retry(ctx context.Context, flowID string, runner Runner, enqueue Enqueue, details NewDetails) (bool, error) {
 	const op = "registry.Retry"
 	done := false
 	err := s.changeTx(ctx, flowID, func(ctx context.Context, tx sqldb.Tx, f *flow) error {
 		done = false
 		switch {
-		case f.runner != Embedded:
-			return errs.New(errs.Conflict, op, "only flows of the embedded runner can be retried; push the dataset again")
+		case f.runner != runner:
+			return errs.New(errs.Conflict, op, "flows of the runner %s cannot be retried here; push the dataset again", f.runner)
 		case f.state == Succeeded:
 			return nil
 		case !f.state.Ended():
@@ -230,7 +237,14 @@ func (s *Store) Retry(ctx context.Context, flowID string, enqueue Enqueue) (bool
 		done = true
 		f.restarts, f.started, f.descriptor = 0, 0, ""
 		for _, p := range f.rows {
-			if err := insertRow(ctx, tx, f.id, p, f.now, nil); err != nil {
+			var steps json.RawMessage
+			if details != nil {
+				var err error
+				if steps, err = details(p.ID, p.State == Succeeded, f.attempt+1); err != nil {
+					return err
+				}
+			}
+			if err := insertRow(ctx, tx, f.id, p, f.now, steps); err != nil {
 				return err
 			}
 		}

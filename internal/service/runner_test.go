@@ -62,7 +62,7 @@ func TestDPP(t *testing.T) {
 		server := httptest.NewServer(p)
 		t.Cleanup(server.Close)
 		f := &fixture{T: t, Fixture: servicetest.New(t, servicetest.Options{
-			Database: url, PublicURL: publicURL, Runner: registry.DPP, DPP: testkit.Must(dpp.New(server.URL))(t),
+			Database: url, PublicURL: publicURL, Runner: registry.DPP, DPP: testkit.Must(dpp.New(server.URL, dpp.Auto))(t),
 		})}
 		p.stored = func() int { return f.rows("dataset_revision") }
 		token := func(limit int) string {
