@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -334,13 +335,17 @@ func (d *dispatcher) hear(ctx context.Context, s *sighting, p *dpp.Pipeline) {
 	d.apply(ctx, e)
 }
 
-// invalidFor gives the reasons for which the service will never run a pipeline: those
-// that are not about a pipeline which it waits for and which is to run first.
+// waits are the kinds of reasons that say of a pipeline that another one is to succeed
+// first. The service keeps them from when it first saw the pipeline, also where the
+// other one was only queued; of those that failed the registry knows by itself.
+var waits = []string{"Dirty dependency", "Dependency unsuccessful", "Invalid dependency"}
+
+// invalidFor gives the reasons for which the service will never run a pipeline.
 func invalidFor(lines []string) []string {
 	var why []string
 	for _, line := range lines {
 		kind, _, _ := strings.Cut(line, " :")
-		if kind != "Dirty dependency" && kind != "Invalid dependency" && !strings.HasPrefix(kind, "From ") {
+		if !strings.HasPrefix(kind, "From ") && !slices.Contains(waits, kind) {
 			why = append(why, line)
 		}
 	}

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 
-# The last lines that a step may leave behind when it fails; all are passed on.
+# How datapackage-pipelines knows the first line of an error.
 ERROR = 'ERROR   :'
 BROKEN = 'the stream ends too early'
 
@@ -64,7 +64,8 @@ def run(name, argv=None, stdin=None, stderr=None):
             child.stdin.close()
         except BrokenPipeError:
             pass  # it failed, and says why
-    broken = relay(child.stderr, stderr)
+    with child.stderr:
+        broken = relay(child.stderr, stderr)
     code = child.wait()
     if code != 0 and broken:
         # The failure that is seen first is the pipeline's: that of the step before.

@@ -56,6 +56,18 @@ def renamed(value, name):
     return value
 
 
+# What the plans take from datapackage-pipelines, and what is run in its place. Its own
+# dump.to_path cannot be used here: it leaves a datapackage.json that is there as it is,
+# and then tells other pipelines of none.
+OWN = {
+    'add_metadata': 'specstore.add_metadata',
+    'add_resource': 'specstore.add_resource',
+    'stream_remote_resources': 'specstore.stream_remote_resources',
+    'dump.to_path': 'specstore.dump_to_path',
+    'dump.to_zip': 'specstore.dump_to_zip',
+}
+
+
 def normal(pipeline_id, details, base=None):
     """Gives a pipeline the IDs that the service uses.
 
@@ -78,6 +90,8 @@ def normal(pipeline_id, details, base=None):
     steps = []
     for step in details.get('pipeline', []):
         step = dict(step)
+        if 'run' in step:
+            step['run'] = OWN.get(step['run'], step['run'])
         if 'parameters' in step:
             step['parameters'] = renamed(step['parameters'], final)
             if step.get('run') == 'assembler.load_modified_resources':
