@@ -188,7 +188,6 @@ func (p *pipelinesService) stop() {
 
 // TestDPP takes datasets through a real datapackage-pipelines service.
 func TestDPP(t *testing.T) {
-	t.Parallel()
 	const token = "the operators' token"
 	dir := t.TempDir()
 	data := filepath.Join(dir, "data")

@@ -136,7 +136,7 @@ func (a *api) update(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	id := strings.TrimPrefix(*in.Pipeline, "./")
+	id := registry.Unalias(*in.Pipeline)
 	if !a.mayUpdate(r, registry.FlowOf(id)) {
 		return errs.New(errs.Unauthorized, "httpapi.update", "the update carries no token of its flow")
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"strconv"
 	"strings"
 
 	"github.com/datahq/specstore/internal/errs"
@@ -69,12 +70,28 @@ func (s *Store) Details(ctx context.Context, flowID, pipeline string) (json.RawM
 	return raw(details.String), err
 }
 
-// NewDetails gives the steps of a pipeline for an attempt. kept says that it has
-// succeeded and is not to run again. It must not use the database.
-type NewDetails func(pipeline string, kept bool, attempt int64) (json.RawMessage, error)
+// Alias is a pipeline's ID for a runner outside that remembers what it ran by ID: from
+// the second attempt on it ends with "~" and the attempt, which no name can hold.
+// [Store.Apply] takes it for the ID.
+func Alias(pipeline string, attempt int64) string {
+	if attempt <= 1 {
+		return pipeline
+	}
+	return pipeline + "~" + strconv.FormatInt(attempt, 10)
+}
+
+// Unalias gives the ID that an alias, with or without "./", stands for.
+func Unalias(pipeline string) string {
+	id, _, _ := strings.Cut(strings.TrimPrefix(pipeline, "./"), "~")
+	return id
+}
+
+// NewDetails gives the steps of a pipeline for an attempt. It must not use the database.
+type NewDetails func(pipeline string, attempt int64) (json.RawMessage, error)
 
 // RetryDPP is [Store.Retry] for a flow of the runner dpp, whose steps are kept with it
-// while it is open.
+// while it is open. All of it runs again: what the runner made of the last attempt is
+// not known here.
 func (s *Store) RetryDPP(ctx context.Context, flowID string, details NewDetails) (bool, error) {
 	return s.retry(ctx, flowID, DPP, nil, details)
 }

@@ -123,7 +123,7 @@ type Applied struct {
 // unknown pipeline and with Conflict where the attempt has passed.
 func (s *Store) Apply(ctx context.Context, ev Event) (Applied, error) {
 	const op = "registry.Apply"
-	ev.Pipeline = strings.TrimPrefix(ev.Pipeline, "./")
+	ev.Pipeline = Unalias(ev.Pipeline)
 	if ev.FlowID == "" {
 		ev.FlowID = FlowOf(ev.Pipeline)
 	}
@@ -240,7 +240,7 @@ func (s *Store) retry(ctx context.Context, flowID string, runner Runner, enqueue
 			var steps json.RawMessage
 			if details != nil {
 				var err error
-				if steps, err = details(p.ID, p.State == Succeeded, f.attempt+1); err != nil {
+				if steps, err = details(p.ID, f.attempt+1); err != nil {
 					return err
 				}
 			}
@@ -248,7 +248,11 @@ func (s *Store) retry(ctx context.Context, flowID string, runner Runner, enqueue
 				return err
 			}
 		}
-		f.restart(Failed, Cancelled)
+		if runner == DPP {
+			f.restart(Failed, Cancelled, Succeeded)
+		} else {
+			f.restart(Failed, Cancelled)
+		}
 		if _, err := tx.Exec(ctx, `
 			UPDATE dataset_revision SET pipelines = NULL, logs = NULL, errors = NULL, stats = NULL, descriptor_key = NULL, finished_at = NULL
 			WHERE revision_id = $1`, f.id); err != nil {

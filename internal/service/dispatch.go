@@ -36,10 +36,10 @@ const (
 type news struct {
 	nudge chan struct{}
 	mu    sync.Mutex
-	taken map[string]struct{} // pipelines that the service queued
+	taken map[string]int64 // pipelines that the service queued, and of which attempt
 }
 
-func newNews() *news { return &news{nudge: make(chan struct{}, 1), taken: map[string]struct{}{}} }
+func newNews() *news { return &news{nudge: make(chan struct{}, 1), taken: map[string]int64{}} }
 
 // wake asks for a look soon. It never waits.
 func (n *news) wake() {
@@ -54,18 +54,18 @@ func (n *news) wake() {
 func (n *news) heard(e registry.Event) {
 	if e.Kind == registry.KindQueue {
 		n.mu.Lock()
-		n.taken[strings.TrimPrefix(e.Pipeline, "./")] = struct{}{}
+		n.taken[registry.Unalias(e.Pipeline)] = e.Outside
 		n.mu.Unlock()
 	}
 	n.wake()
 }
 
 // drain gives the pipelines that were queued since the last call.
-func (n *news) drain() map[string]struct{} {
+func (n *news) drain() map[string]int64 {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	taken := n.taken
-	n.taken = map[string]struct{}{}
+	n.taken = map[string]int64{}
 	return taken
 }
 
@@ -88,10 +88,11 @@ type dispatcher struct {
 	seen  map[string]*sighting
 	quiet time.Duration // since any sign of the service's work
 	round int64
-	last  time.Time // of the look before
-	style dpp.Style // "" where it must be found out
-	named dpp.Style // the one that was logged last
-	said  string    // the failure that was logged last
+	last  time.Time         // of the look before
+	style dpp.Style         // "" where it must be found out
+	named dpp.Style         // the one that was logged last
+	said  string            // the failure that was logged last
+	runs  map[string]string // names of runs, by their note
 	// failed is the failure that stands, "" where the service answers.
 	failed string
 }
@@ -109,7 +110,7 @@ func (s *Service) dispatch(ctx context.Context, every time.Duration) {
 	if s.DPP == nil {
 		return
 	}
-	d := &dispatcher{Service: s, every: every, seen: map[string]*sighting{}}
+	d := &dispatcher{Service: s, every: every, seen: map[string]*sighting{}, runs: map[string]string{}}
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	gap := min(lookGap, every)
@@ -147,6 +148,7 @@ func (d *dispatcher) look(ctx context.Context, poll bool) {
 		}
 		return
 	}
+	d.tidy(ctx, ready)
 	if len(ready) == 0 {
 		d.style, d.failed = "", "" // by the next time it may be another service
 		return
@@ -172,7 +174,8 @@ func (d *dispatcher) look(ctx context.Context, poll bool) {
 		d.tell(ctx, ready)
 	case dpp.Poll, dpp.Auto:
 	}
-	if poll && d.style != dpp.Runner {
+	// What is about to be given up is asked for once more.
+	if d.style != dpp.Runner && (poll || slices.ContainsFunc(ready, d.late)) {
 		d.ask(ctx, ready)
 	}
 	d.expire(ctx, ready)
@@ -214,7 +217,8 @@ func (d *dispatcher) see(ctx context.Context) ([]*sighting, error) {
 		default:
 			s.silent += gap
 		}
-		_, queued := taken[p.ID]
+		attempt, queued := taken[p.ID]
+		queued = queued && (attempt == 0 || attempt == p.Attempt)
 		s.OpenPipeline, s.round = p, d.round
 		s.taken = s.taken || queued || p.State == registry.Running
 		sign = sign || queued
@@ -263,26 +267,22 @@ func (d *dispatcher) trouble(ctx context.Context, err error) {
 	d.say(ctx, "the pipelines service was not told of its pipelines; it is told again", err)
 }
 
-// say logs what was not logged just before.
+// say logs a failure that was not logged just before.
 func (d *dispatcher) say(ctx context.Context, what string, err error) {
-	text := what
-	if err != nil {
-		text += ": " + err.Error()
-	}
-	if text != d.said {
+	if what != d.said {
 		d.Log.WarnContext(ctx, what, "error", err)
 	}
-	d.said = text
+	d.said = what
 }
 
 // ask asks for the pipelines that the service has told nothing of for long, and makes
 // true what it says.
 func (d *dispatcher) ask(ctx context.Context, ready []*sighting) {
 	for _, s := range ready {
-		if s.silent < d.every || ctx.Err() != nil {
+		if s.silent < min(d.every, d.Silence) || ctx.Err() != nil {
 			continue
 		}
-		p, err := d.DPP.Pipeline(ctx, s.ID)
+		p, err := d.DPP.Pipeline(ctx, registry.Alias(s.ID, s.Attempt))
 		switch {
 		case errs.Is(err, errs.NotFound):
 			s.says, d.failed = "it does not know the pipeline", ""
@@ -332,6 +332,7 @@ func (d *dispatcher) hear(ctx context.Context, s *sighting, p *dpp.Pipeline) {
 	default:
 		return
 	}
+	d.Log.InfoContext(ctx, "the pipelines service was asked for a pipeline", "pipeline", s.ID, "state", p.State)
 	d.apply(ctx, e)
 }
 
@@ -371,20 +372,23 @@ func (d *dispatcher) apply(ctx context.Context, e registry.Event) {
 	case err != nil:
 		d.Log.WarnContext(ctx, "what the pipelines service says of a pipeline was not recorded", "pipeline", e.Pipeline, "error", err)
 	case a.Changed:
-		d.Log.InfoContext(ctx, "the pipelines service was asked for a pipeline", "pipeline", e.Pipeline, "state", a.State.String())
 		d.news.wake() // for those that waited for it
 	}
 }
 
-// expire fails what the service gives no sign of. One that waits has time for as long as
-// the service works at anything.
+// late reports whether the service has given no sign of a pipeline for too long. One that
+// waits has time for as long as the service works at anything.
+func (d *dispatcher) late(s *sighting) bool {
+	if s.State == registry.Queued {
+		return min(s.silent, d.quiet) > d.Silence
+	}
+	return s.silent > d.Silence
+}
+
+// expire fails what the service gives no sign of.
 func (d *dispatcher) expire(ctx context.Context, ready []*sighting) {
 	for _, s := range ready {
-		silent := s.silent
-		if s.State == registry.Queued {
-			silent = min(silent, d.quiet)
-		}
-		if silent <= d.Silence || ctx.Err() != nil {
+		if !d.late(s) || ctx.Err() != nil {
 			continue
 		}
 		why := d.failed

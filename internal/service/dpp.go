@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -14,26 +15,45 @@ import (
 	"github.com/datahq/specstore/internal/registry"
 )
 
-// detailsFor gives a pipeline as a pipelines service is told it. That runs a pipeline
-// again where a step has changed, so the same time and attempt give the same text, and
-// a later attempt is named in the first step. Our own uploaded files, which nobody reads
-// without leave, are named by addresses that are signed as at that time.
+// detailsFor gives a pipeline as a pipelines service is told it, for an attempt. That
+// runs a pipeline again where a step has changed, so the same attempt and time give the
+// same text. Pipelines are named as in that attempt, and our own uploaded files, which
+// nobody reads without leave, by addresses that are signed as at that time.
 func (s *Service) detailsFor(p plan.Pipeline, attempt int64, at time.Time) (json.RawMessage, error) {
-	type step struct {
-		plan.Step
-		Attempt int64 `json:"attempt,omitempty"`
+	details := p.Details
+	details.Pipeline = make([]plan.Step, len(p.Details.Pipeline))
+	for i, step := range p.Details.Pipeline {
+		details.Pipeline[i] = ofAttempt(s.readable(step, at), attempt)
 	}
-	details := struct {
-		Pipeline []step `json:"pipeline"`
-		plan.Details
-	}{Details: p.Details}
-	for _, planned := range p.Details.Pipeline {
-		details.Pipeline = append(details.Pipeline, step{Step: s.readable(planned, at)})
-	}
-	if attempt > 1 {
-		details.Pipeline[0].Attempt = attempt
+	details.Dependencies = make([]plan.Dependency, len(p.Details.Dependencies))
+	for i, d := range p.Details.Dependencies {
+		details.Dependencies[i].Pipeline = registry.Alias(d.Pipeline, attempt)
 	}
 	return json.Marshal(details)
+}
+
+// ofAttempt gives a step with the names that other pipelines have in an attempt.
+func ofAttempt(step plan.Step, attempt int64) plan.Step {
+	if attempt <= 1 {
+		return step
+	}
+	parameters := maps.Clone(step.Parameters)
+	switch step.Run {
+	case "assembler.load_private_resource":
+		if address, ok := parameters["url"].(string); ok {
+			parameters["url"] = registry.Alias(address, attempt)
+		}
+	case "assembler.load_modified_resources":
+		urls, _ := parameters["urls"].([]any)
+		named := make([]any, len(urls))
+		for i, u := range urls {
+			m, _ := u.(map[string]any)
+			id, _ := m["pipeline"].(string)
+			named[i] = map[string]any{"pipeline": registry.Alias(id, attempt)}
+		}
+		parameters["urls"] = named
+	}
+	return plan.Step{Run: step.Run, Parameters: parameters}
 }
 
 // readable gives a step with addresses that a service elsewhere may read.
@@ -47,10 +67,7 @@ func (s *Service) readable(step plan.Step, at time.Time) plan.Step {
 	if _, hint, ok := strings.Cut(address, "#"); ok {
 		signed += "#" + hint
 	}
-	parameters := make(map[string]any, len(step.Parameters))
-	for k, v := range step.Parameters {
-		parameters[k] = v
-	}
+	parameters := maps.Clone(step.Parameters)
 	parameters["url"] = signed
 	return plan.Step{Run: step.Run, Parameters: parameters}
 }
@@ -68,9 +85,9 @@ func (s *Service) hookOf(hooks []string, flowID string, attempt int64) bool {
 	})
 }
 
-// OpenPipelines calls fn with the ID and the details of each pipeline that a pipelines
-// service is to know: those of open flows, parents first, with the address that it
-// sends updates to. One is read at a time; an error of fn ends it.
+// OpenPipelines calls fn with the ID ([registry.Alias]) and the details of each pipeline
+// that a pipelines service is to know: those of open flows, parents first, with the
+// address that it sends updates to. One is read at a time; an error of fn ends it.
 func (s *Service) OpenPipelines(ctx context.Context, fn func(id string, details json.RawMessage) error) error {
 	var list []registry.OpenPipeline
 	if err := s.Registry.EachOpen(ctx, registry.DPP, func(p registry.OpenPipeline) {
@@ -91,16 +108,12 @@ func (s *Service) OpenPipelines(ctx context.Context, fn func(id string, details 
 		if err != nil {
 			return err
 		}
-		if err := fn(p.ID, json.RawMessage(`{"hooks":`+string(hooks)+`,`+body)); err != nil {
+		if err := fn(registry.Alias(p.ID, p.Attempt), json.RawMessage(`{"hooks":`+string(hooks)+`,`+body)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
-
-// signedFor is how long addresses that were signed for an attempt serve another one;
-// they are good for an hour longer.
-const signedFor = 5 * time.Hour
 
 // retryDPP makes a new attempt of a flow that a pipelines service ran.
 func (s *Service) retryDPP(ctx context.Context, r *registry.Revision) (bool, error) {
@@ -123,33 +136,18 @@ func (s *Service) retryDPP(ctx context.Context, r *registry.Revision) (bool, err
 	if err != nil {
 		return false, err
 	}
-	now := s.Now()
-	plans := map[bool]map[string]plan.Pipeline{}
-	times := map[bool]time.Time{false: now, true: r.Created}
-	if now.Sub(r.Created) > signedFor {
-		times[true] = now
+	in := s.planInput(registry.DPP, r.PlannerVersion, spec, r.Number, r.Created, r.DatasetCreated)
+	in.Settings.SignTime = s.Now()
+	pipelines, err := plan.Plan(in)
+	if err != nil {
+		return false, err
 	}
-	for kept, at := range times {
-		in := s.planInput(registry.DPP, r.PlannerVersion, spec, r.Number, r.Created, r.DatasetCreated)
-		in.Settings.SignTime = at
-		pipelines, err := plan.Plan(in)
-		if err != nil {
-			return false, err
-		}
-		plans[kept] = map[string]plan.Pipeline{}
-		for _, p := range pipelines {
-			plans[kept][p.ID] = p
-		}
-	}
-	done, err := s.Registry.RetryDPP(ctx, r.ID, func(id string, kept bool, attempt int64) (json.RawMessage, error) {
-		p, ok := plans[kept][id]
-		if !ok {
+	done, err := s.Registry.RetryDPP(ctx, r.ID, func(id string, attempt int64) (json.RawMessage, error) {
+		i := slices.IndexFunc(pipelines, func(p plan.Pipeline) bool { return p.ID == id })
+		if i < 0 {
 			return nil, errs.New(errs.Conflict, op, "the pipeline %s is not planned any more; push the dataset again", id)
 		}
-		if kept {
-			attempt = 1
-		}
-		return s.detailsFor(p, attempt, times[kept])
+		return s.detailsFor(pipelines[i], attempt, in.Settings.SignTime)
 	})
 	if done {
 		s.news.wake()
