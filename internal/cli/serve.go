@@ -98,6 +98,9 @@ func serve(ctx context.Context, env *Env, c *config) (err error) {
 		return err
 	}
 	defer os.Remove(serverFile(c.data))
+	if c.runner == registry.DPP && c.updateToken == "" {
+		log.WarnContext(ctx, "SPECSTORE_UPDATE_TOKEN is not set: the plugin of the pipelines service cannot list what there is to run")
+	}
 	log.InfoContext(ctx, "serving", "url", c.publicURL, "data", c.data, "workers", c.workers, "waiting", p.waiting)
 
 	failed := make(chan error, 1)
