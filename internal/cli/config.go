@@ -16,6 +16,7 @@ import (
 	"github.com/datahq/specstore/internal/errs"
 	"github.com/datahq/specstore/internal/plan"
 	"github.com/datahq/specstore/internal/registry"
+	"github.com/datahq/specstore/internal/service"
 	"github.com/spf13/cobra"
 )
 
@@ -32,6 +33,7 @@ type config struct {
 	redact      bool
 	runner      registry.Runner
 	dpp         *dpp.Client   // nil where there is no such service
+	silence     time.Duration // that it may keep
 	plans       plan.Settings // for it
 	processors  []string      // that specs may name to it; "*" is any
 	// legacyZone is that of the times in a database of the original; nil is the machine's.
@@ -40,8 +42,10 @@ type config struct {
 
 // variable gives a flag's value where it was set, else the environment's, else def.
 func variable(env *Env, cmd *cobra.Command, flag, name, def string) string {
-	if f := cmd.Flags().Lookup(flag); flag != "" && f != nil && f.Changed {
-		return f.Value.String()
+	if flag != "" {
+		if f := cmd.Flags().Lookup(flag); f != nil && f.Changed {
+			return f.Value.String()
+		}
 	}
 	if v := env.Getenv(name); v != "" {
 		return v
@@ -128,9 +132,16 @@ func (c *config) chooseRunner(env *Env, wrong func(name, format string, args ...
 	if dppURL == "" {
 		return nil
 	}
-	var err error
-	if c.dpp, err = dpp.New(dppURL); err != nil {
+	style, err := dpp.ParseStyle(env.Getenv("SPECSTORE_DPP_STYLE"))
+	if err != nil {
+		return wrong("SPECSTORE_DPP_STYLE", "%s", errs.Detail(err))
+	}
+	if c.dpp, err = dpp.New(dppURL, style); err != nil {
 		return wrong("DPP_URL", "%s", errs.Detail(err))
+	}
+	silence := variable(env, nil, "", "SPECSTORE_DPP_TIMEOUT", service.DefaultSilence.String())
+	if c.silence, err = time.ParseDuration(silence); err != nil || c.silence < time.Second {
+		return wrong("SPECSTORE_DPP_TIMEOUT", "%q is not a time of at least 1s such as 30m", silence)
 	}
 	if c.publicURL == "" {
 		return wrong("SPECSTORE_PUBLIC_URL", "with DPP_URL the pipelines service must know where to send its updates")

@@ -104,6 +104,7 @@ func (c *config) start(ctx context.Context, env *Env) (_ *process, err error) {
 	p.cancel = cancel
 	p.running.Go(func() { store.Listen(background) })
 	p.running.Go(func() { p.service.Maintain(background) })
+	p.running.Go(func() { p.service.Dispatch(background) })
 	return p, nil
 }
 

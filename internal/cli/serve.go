@@ -38,8 +38,9 @@ were running when the server last ended, however it ended, go on.
 Environment: DATABASE_URL, AUTH_SERVER, DPP_URL, SPECSTORE_RUNNER, SPECSTORE_DATA,
 SPECSTORE_ADDR, SPECSTORE_PUBLIC_URL, SPECSTORE_WORKERS, SPECSTORE_FETCH_ALLOW,
 SPECSTORE_UPDATE_TOKEN, SPECSTORE_ANONYMOUS_STATUS, SPECSTORE_LEGACY_TZ,
-SPECSTORE_LOG; for plans that a pipelines service runs PKGSTORE_BUCKET,
-PLANNER_LOCAL, S3_ENDPOINT_URL and AWS_*. Flags win.`,
+SPECSTORE_LOG; with a pipelines service SPECSTORE_DPP_STYLE, SPECSTORE_DPP_TIMEOUT
+and SPECSTORE_DPP_PROCESSORS, and for its plans PKGSTORE_BUCKET, PLANNER_LOCAL,
+S3_ENDPOINT_URL and AWS_*. Flags win.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := serverConfig(env, cmd)
@@ -97,6 +98,9 @@ func serve(ctx context.Context, env *Env, c *config) (err error) {
 		return err
 	}
 	defer os.Remove(serverFile(c.data))
+	if c.runner == registry.DPP && c.updateToken == "" {
+		log.WarnContext(ctx, "SPECSTORE_UPDATE_TOKEN is not set: the plugin of the pipelines service cannot list what there is to run")
+	}
 	log.InfoContext(ctx, "serving", "url", c.publicURL, "data", c.data, "workers", c.workers, "waiting", p.waiting)
 
 	failed := make(chan error, 1)
@@ -186,14 +190,14 @@ func (c *config) parts(ctx context.Context, env *Env, store *registry.Store) (*p
 	}
 	host, _ := os.Hostname()
 	p.Parts = service.Parts{
-		Runner: c.runner, Plans: c.plans, Processors: c.processors,
+		Runner: c.runner, Plans: c.plans, Processors: c.processors, PublicURL: c.publicURL,
 		Registry: store, Verifier: &auth.Verifier{Keys: keys, Now: env.Now},
 		Raw: rawstore.New(raw, []byte(secret), env.Now), Packages: pkgstore.New(packages, c.publicURL+"/pkgstore"),
 		Fetch: fetcher, RawBases: bases, Secret: []byte(secret), Now: env.Now,
 		Holder: fmt.Sprintf("%s/%d/%s", host, os.Getpid(), strings.ToLower(rand.Text()[:6])),
 	}
 	if c.dpp != nil {
-		p.DPP = c.dpp
+		p.DPP, p.Silence = c.dpp, c.silence
 	}
 	return p, nil
 }

@@ -31,9 +31,9 @@ type server struct {
 
 func startServer(t *testing.T, data string, env ...string) *server {
 	t.Helper()
-	s := &server{t: t, data: data, cmd: exec.Command("specstore", "serve", "--data", data, "--addr", "127.0.0.1:0")}
+	s := &server{t: t, data: data, cmd: exec.Command("specstore", "serve", "--data", data)}
 	s.cmd.Stderr = &s.log
-	s.cmd.Env = append(os.Environ(), env...)
+	s.cmd.Env = append(append(os.Environ(), "SPECSTORE_ADDR=127.0.0.1:0"), env...)
 	os.Remove(filepath.Join(data, "server.json"))
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -1,5 +1,5 @@
-// Package dpp talks to a datapackage-pipelines service: is it there, and look for new
-// pipelines now.
+// Package dpp talks to a datapackage-pipelines service: is it there, look for new
+// pipelines now, how does one stand. Or to dpp-runner, which a flow is handed over to.
 //
 // The service pulls the pipelines that it is to run and tells of them by hooks, so a
 // refresh that is lost costs time and nothing else. No answer of it is trusted for more
@@ -32,11 +32,12 @@ const (
 type Client struct {
 	base   *url.URL
 	client *http.Client
+	style  Style
 }
 
-// New makes a client for the service at a URL, such as http://pipelines:5000/. It asks
-// nothing yet. A URL that is not understood gives Invalid.
-func New(address string) (*Client, error) {
+// New makes a client for the service at a URL, such as http://pipelines:5000/, that is
+// spoken to in a style. It asks nothing yet. A URL that is not understood gives Invalid.
+func New(address string, style Style) (*Client, error) {
 	base, err := url.Parse(address)
 	if err != nil || base.Scheme != "http" && base.Scheme != "https" || base.Host == "" {
 		// The cause is left out: it may show a password.
@@ -45,10 +46,10 @@ func New(address string) (*Client, error) {
 	if base.User != nil || base.RawQuery != "" || base.Fragment != "" {
 		return nil, errs.New(errs.Invalid, "dpp.New", "the URL has more than a scheme, host, port and path")
 	}
-	return &Client{base, &http.Client{
+	return &Client{base.JoinPath("/"), &http.Client{
 		// What it redirects to is not the service that was named.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}}, nil
+	}, style}, nil
 }
 
 // Probe asks whether the service answers at all. Where it does not within 3 seconds

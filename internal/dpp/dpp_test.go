@@ -17,7 +17,7 @@ import (
 func TestNew(t *testing.T) {
 	t.Parallel()
 	for _, address := range []string{"", "pipelines:5000", "ftp://h/", "http://", "http://me:secret@h/", "http://h/?a=b", "http://me:sec\nret@h/"} {
-		if _, err := dpp.New(address); !errs.Is(err, errs.Invalid) || strings.Contains(err.Error(), "sec") {
+		if _, err := dpp.New(address, dpp.Auto); !errs.Is(err, errs.Invalid) || strings.Contains(err.Error(), "sec") {
 			t.Errorf("%q: %v", address, err)
 		}
 	}
@@ -58,7 +58,7 @@ func TestProbeAndRefresh(t *testing.T) {
 			}))
 			defer s.Close()
 			for _, slash := range []string{"", "/"} {
-				client := testkit.Must(dpp.New(s.URL + "/base" + slash))(t)
+				client := testkit.Must(dpp.New(s.URL+"/base"+slash, dpp.Auto))(t)
 				if err := client.Probe(t.Context()); (err == nil) != c.there || err != nil && !errs.Is(err, errs.Unavailable) {
 					t.Errorf("probe: %v", err)
 				}
@@ -79,11 +79,11 @@ func TestAway(t *testing.T) {
 	t.Parallel()
 	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
 	defer s.Close()
-	silent := testkit.Must(dpp.New(s.URL))(t)
+	silent := testkit.Must(dpp.New(s.URL, dpp.Auto))(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	closed := httptest.NewServer(nil)
-	gone := testkit.Must(dpp.New(closed.URL))(t)
+	gone := testkit.Must(dpp.New(closed.URL, dpp.Auto))(t)
 	closed.Close()
 	for _, c := range []*dpp.Client{silent, gone} {
 		err := c.Probe(ctx)

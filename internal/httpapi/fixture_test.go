@@ -33,6 +33,8 @@ type options struct {
 	public      bool // listens not on this machine alone
 	updateToken string
 	authServer  string // tokens are another server's
+	runner      registry.Runner
+	dpp         service.Pipelines // for the runner of that name
 }
 
 // server is the routes over the real parts.
@@ -53,7 +55,7 @@ func start(t *testing.T, o options) *server {
 	t.Helper()
 	h := httptest.NewUnstartedServer(nil)
 	base := "http://" + h.Listener.Addr().String()
-	parts := servicetest.Options{Database: testkit.DB(t, sqldb.Dialect(*database)), PublicURL: base, Redact: o.redact}
+	parts := servicetest.Options{Database: testkit.DB(t, sqldb.Dialect(*database)), PublicURL: base, Redact: o.redact, Runner: o.runner, DPP: o.dpp}
 	var remote *auth.RemoteKeys
 	if o.authServer != "" {
 		remote = testkit.Must(auth.NewRemoteKeys(o.authServer, nil))(t)

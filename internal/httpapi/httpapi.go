@@ -56,6 +56,7 @@ type Service interface {
 	Diff(ctx context.Context, token, datasetID, from, to string) (*service.Diff, error)
 	Owner(ctx context.Context, name string) (*registry.Owner, error)
 	PackageFile(ctx context.Context, token, key string) (object string, err error)
+	OpenPipelines(ctx context.Context, fn func(id string, details json.RawMessage) error) error
 }
 
 // Events are the changes of flows.
@@ -122,6 +123,7 @@ func (a *api) routes() []route {
 		{"POST /source/upload", a.upload},
 		{"POST /source/update", a.update},
 		{"POST /source/plan", a.dryRun},
+		{"GET /source-pipelines", a.sourcePipelines},
 		{"GET /auth/public-key", a.publicKey},
 		{"GET /auth/check", a.check},
 		{"GET /auth/authorize", a.authorize},
@@ -401,9 +403,14 @@ func (a *api) mayUpdate(r *http.Request, flowID string) bool {
 	if t := r.URL.Query().Get("token"); t != "" {
 		return hmac.Equal([]byte(t), []byte(a.Service.UpdateToken(flowID)))
 	}
-	scheme, bearer, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	if strings.EqualFold(scheme, "Bearer") && a.UpdateToken != "" {
-		return hmac.Equal([]byte(strings.TrimSpace(bearer)), []byte(a.UpdateToken))
+	if bearer, ok := bearerOf(r); ok && a.UpdateToken != "" {
+		return hmac.Equal([]byte(bearer), []byte(a.UpdateToken))
 	}
 	return a.trusted(r)
+}
+
+// bearerOf gives the token that a request bears.
+func bearerOf(r *http.Request) (token string, ok bool) {
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	return strings.TrimSpace(token), strings.EqualFold(scheme, "Bearer")
 }

@@ -136,12 +136,14 @@ func (a *api) update(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	id := strings.TrimPrefix(*in.Pipeline, "./")
+	id := registry.Unalias(*in.Pipeline)
 	if !a.mayUpdate(r, registry.FlowOf(id)) {
 		return errs.New(errs.Unauthorized, "httpapi.update", "the update carries no token of its flow")
 	}
+	// Of an address that was handed out; what is no number is of no attempt.
+	attempt, _ := strconv.ParseInt(r.URL.Query().Get("attempt"), 10, 64)
 	applied, err := a.Service.Update(r.Context(), registry.Event{
-		Pipeline: id, Kind: kind, Success: in.Success, Errors: in.Errors, Log: in.Log, Stats: in.Stats,
+		Pipeline: id, Kind: kind, Success: in.Success, Errors: in.Errors, Log: in.Log, Stats: in.Stats, Outside: attempt,
 	})
 	answer := struct {
 		Success *string  `json:"success"`

@@ -282,8 +282,11 @@ func noFile(op string) error {
 func Address(base, key string) string { return base + "/" + key }
 
 // Presign gives an address that anybody may read a file by for six hours.
-func (s *Store) Presign(base, key string) string {
-	expires := s.until(readLife)
+func (s *Store) Presign(base, key string) string { return s.PresignAt(base, key, s.now()) }
+
+// PresignAt is [Store.Presign] as at another time: the same time gives the same address.
+func (s *Store) PresignAt(base, key string, at time.Time) string {
+	expires := strconv.FormatInt(at.Add(readLife).Unix(), 10)
 	return Address(base, key) + "?expires=" + expires + "&signature=" + s.sign("read", key, expires)
 }
 

@@ -105,6 +105,9 @@ type Event struct {
 	// Attempt is the number that [Store.Claim] gave; 0 is an event from outside,
 	// which changes nothing in a flow of the embedded runner.
 	Attempt int64
+	// Outside is the attempt that an event from outside belongs to, 0 where it does not
+	// say. One of another attempt changes nothing.
+	Outside int64
 }
 
 // Applied is how things stand after an event.
@@ -133,7 +136,7 @@ func (s *Store) ApplyAll(ctx context.Context, events ...Event) ([]Applied, error
 	const op = "registry.Apply"
 	for i := range events {
 		ev := &events[i]
-		ev.Pipeline = strings.TrimPrefix(ev.Pipeline, "./")
+		ev.Pipeline = Unalias(ev.Pipeline)
 		if ev.FlowID == "" {
 			ev.FlowID = FlowOf(ev.Pipeline)
 		}
@@ -162,7 +165,7 @@ func (s *Store) ApplyAll(ctx context.Context, events ...Event) ([]Applied, error
 				return errs.New(errs.Conflict, op, "attempt %d of %s was superseded by attempt %d", ev.Attempt, f.id, f.attempt)
 			}
 			before := len(f.events)
-			if ev.Attempt != 0 || f.runner != Embedded {
+			if ev.Attempt != 0 || f.runner != Embedded && (ev.Outside == 0 || ev.Outside == f.attempt) {
 				f.apply(p, ev)
 			}
 			list = append(list, Applied{FlowID: ev.FlowID, State: p.State, Changed: len(f.events) > before})
@@ -239,13 +242,17 @@ func (s *Store) Delete(ctx context.Context, datasetID, reason string) error {
 // Retry makes a new attempt of a failed or cancelled flow of the embedded runner:
 // what succeeded is kept. It reports whether there was something to do.
 func (s *Store) Retry(ctx context.Context, flowID string, enqueue Enqueue) (bool, error) {
+	return s.retry(ctx, flowID, Embedded, enqueue, nil)
+}
+
+func (s *Store) retry(ctx context.Context, flowID string, runner Runner, enqueue Enqueue, details NewDetails) (bool, error) {
 	const op = "registry.Retry"
 	done := false
 	err := s.changeTx(ctx, flowID, func(ctx context.Context, tx sqldb.Tx, f *flow) error {
 		done = false
 		switch {
-		case f.runner != Embedded:
-			return errs.New(errs.Conflict, op, "only flows of the embedded runner can be retried; push the dataset again")
+		case f.runner != runner:
+			return errs.New(errs.Conflict, op, "flows of the runner %s cannot be retried here; push the dataset again", f.runner)
 		case f.state == Succeeded:
 			return nil
 		case !f.state.Ended():
@@ -254,9 +261,20 @@ func (s *Store) Retry(ctx context.Context, flowID string, enqueue Enqueue) (bool
 		done = true
 		f.restarts, f.started, f.descriptor = 0, 0, ""
 		for _, p := range f.rows {
-			insertRow(ctx, tx, f.id, p, f.now, nil)
+			var steps json.RawMessage
+			if details != nil {
+				var err error
+				if steps, err = details(p.ID, f.attempt+1); err != nil {
+					return err
+				}
+			}
+			insertRow(ctx, tx, f.id, p, f.now, steps)
 		}
-		f.restart(Failed, Cancelled)
+		if runner == DPP {
+			f.restart(Failed, Cancelled, Succeeded)
+		} else {
+			f.restart(Failed, Cancelled)
+		}
 		tx.Queue(ctx, nil, `
 			UPDATE dataset_revision SET pipelines = NULL, logs = NULL, errors = NULL, stats = NULL, descriptor_key = NULL, finished_at = NULL
 			WHERE revision_id = $1`, f.id)

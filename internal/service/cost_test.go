@@ -48,7 +48,7 @@ func BenchmarkCheckAndPlan(b *testing.B) {
 				}
 				pipelines, err := plan.Plan(s.planInput(registry.Embedded, plan.Version, spec, 1, at, at))
 				if err == nil {
-					_, err = planned(pipelines, registry.Embedded)
+					_, err = s.planned(pipelines, registry.Embedded, at)
 				}
 				if err != nil {
 					b.Fatal(err)

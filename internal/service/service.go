@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/datahq/specstore/internal/auth"
+	"github.com/datahq/specstore/internal/dpp"
 	"github.com/datahq/specstore/internal/errs"
 	"github.com/datahq/specstore/internal/fetch"
 	"github.com/datahq/specstore/internal/pkgstore"
@@ -33,8 +34,12 @@ type Enqueuer interface {
 
 // Pipelines is a datapackage-pipelines service, which runs flows elsewhere.
 type Pipelines interface {
-	Probe(ctx context.Context) error   // Unavailable where it is not there
-	Refresh(ctx context.Context) error // tells it to look for new flows now
+	Probe(ctx context.Context) error              // Unavailable where it is not there
+	Style(ctx context.Context) (dpp.Style, error) // how it is spoken to
+	Refresh(ctx context.Context) error            // tells it to look for new flows now
+	Pipeline(ctx context.Context, id string) (*dpp.Pipeline, error)
+	Post(ctx context.Context, spec []byte) (uid string, err error)
+	Run(ctx context.Context, uid string) (*dpp.Run, error)
 }
 
 // Parts are what a service is made of.
@@ -43,6 +48,11 @@ type Parts struct {
 	// embedded engine.
 	Runner registry.Runner
 	DPP    Pipelines // for the runner of that name
+	// Silence is how long that runner may give no sign of a pipeline that it should be
+	// at, before the pipeline fails; 0 is [DefaultSilence].
+	Silence time.Duration
+	// PublicURL is the base of the addresses that are handed out.
+	PublicURL string
 	// Plans are the settings of plans for the runner DPP. SignTime is when each is made.
 	Plans plan.Settings
 	// Processors are those that specs may name in steps of their own where another
@@ -68,14 +78,20 @@ type Parts struct {
 }
 
 // Service is the use cases. Any number of goroutines may use it.
-type Service struct{ Parts }
+type Service struct {
+	Parts
+	news *news // of pipelines that run elsewhere
+}
 
 // New makes a service.
 func New(p Parts) *Service {
 	if p.Runner == "" {
 		p.Runner = registry.Embedded
 	}
-	return &Service{p}
+	if p.Silence <= 0 {
+		p.Silence = DefaultSilence
+	}
+	return &Service{p, newNews()}
 }
 
 // UpdateToken is what an update of a flow must carry, from whoever was told it.
@@ -88,7 +104,11 @@ func (s *Service) UpdateToken(flowID string) string {
 // Update takes news of a pipeline from outside.
 func (s *Service) Update(ctx context.Context, e registry.Event) (registry.Applied, error) {
 	e.Attempt = 0
-	return s.Registry.Apply(ctx, e)
+	a, err := s.Registry.Apply(ctx, e)
+	if err == nil {
+		s.news.heard(e)
+	}
+	return a, err
 }
 
 // Cancel ends an open revision of the caller's. An ended one is a Conflict.
@@ -113,6 +133,9 @@ func (s *Service) Retry(ctx context.Context, token, datasetID, which string) (bo
 	r, err := s.managed(ctx, token, datasetID, which)
 	if err != nil {
 		return false, err
+	}
+	if r.Runner == registry.DPP {
+		return s.retryDPP(ctx, r)
 	}
 	done, err := s.Registry.Retry(ctx, r.ID, s.Jobs.Enqueue)
 	if done {

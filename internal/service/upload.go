@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -50,7 +49,7 @@ func (s *Service) Upload(ctx context.Context, token string, body []byte, idempot
 		if err != nil {
 			return nil, err
 		}
-		return planned(pipelines, n.Runner)
+		return s.planned(pipelines, n.Runner, u.at)
 	}
 	if n.Runner == registry.Embedded {
 		n.Enqueue = s.Jobs.Enqueue
@@ -63,7 +62,7 @@ func (s *Service) Upload(ctx context.Context, token string, body []byte, idempot
 	case registry.Embedded:
 		s.Jobs.Wake(ctx)
 	case registry.DPP:
-		s.refresh(ctx, r.ID)
+		s.news.wake()
 	case registry.External: // nobody is told
 	}
 	return &Accepted{r, plan.Notes(s.planInput(n.Runner, plan.Version, u.spec, r.Number, u.at, r.DatasetCreated))}, nil
@@ -162,7 +161,7 @@ func (u *upload) plan(s *Service, number int64, created time.Time) ([]plan.Pipel
 }
 
 // planned is pipelines as the registry keeps them; their steps for a pipelines service.
-func planned(pipelines []plan.Pipeline, runner registry.Runner) ([]registry.PlannedPipeline, error) {
+func (s *Service) planned(pipelines []plan.Pipeline, runner registry.Runner, at time.Time) ([]registry.PlannedPipeline, error) {
 	list := make([]registry.PlannedPipeline, len(pipelines))
 	for i, p := range pipelines {
 		list[i] = registry.PlannedPipeline{ID: p.ID, Title: p.Details.Title}
@@ -173,24 +172,11 @@ func planned(pipelines []plan.Pipeline, runner registry.Runner) ([]registry.Plan
 			continue
 		}
 		var err error
-		if list[i].Details, err = json.Marshal(p.Details); err != nil {
+		if list[i].Details, err = s.detailsFor(p, 1, at); err != nil {
 			return nil, err
 		}
 	}
 	return list, nil
-}
-
-// refreshWithin is how long an upload waits for the pipelines service to hear of it.
-const refreshWithin = time.Second
-
-// refresh lets the pipelines service know. The upload is accepted whatever comes of it:
-// the service looks for itself from time to time.
-func (s *Service) refresh(ctx context.Context, flowID string) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), refreshWithin)
-	defer cancel()
-	if err := s.DPP.Refresh(ctx); err != nil {
-		s.Log.WarnContext(ctx, "the pipelines service was not told of a flow", "flow", flowID, "error", err)
-	}
 }
 
 // forDPP refuses what a datapackage-pipelines service does not run: names, which in it
@@ -270,7 +256,7 @@ func (s *Service) planInput(runner registry.Runner, version string, spec *flowsp
 		in.AllowedTypes = plan.EmbeddedTypes()
 	case registry.DPP:
 		in.Settings = s.Plans
-		in.Settings.SignTime = s.Now()
+		in.Settings.SignTime = accepted
 	case registry.External: // the default types
 	}
 	return in

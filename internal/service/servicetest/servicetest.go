@@ -41,6 +41,7 @@ type Options struct {
 	Redact    bool
 	Runner    registry.Runner
 	DPP       service.Pipelines // for the runner of that name
+	Silence   time.Duration     // of it
 	Fetch     fetch.Config
 	// Trace is told of the statements, see [sqldb.Config].
 	Trace func(statements ...string)
@@ -82,7 +83,7 @@ func New(t testing.TB, o Options) *Fixture {
 		Raw:      rawstore.New(objects("rawstore"), secret, time.Now),
 		Packages: pkgstore.New(objects("pkgstore"), o.PublicURL+"/pkgstore"),
 		Fetch:    testkit.Must(fetch.New(o.Fetch))(t), Jobs: f.Queue, RawBases: []string{o.PublicURL + "/rawstore/o"},
-		Runner: o.Runner, DPP: o.DPP, Plans: plan.Settings{Local: true},
+		Runner: o.Runner, DPP: o.DPP, Silence: o.Silence, PublicURL: o.PublicURL, Plans: plan.Settings{Local: true},
 		Redact: o.Redact, Temp: t.TempDir(), Holder: "test", Secret: secret, Now: time.Now, Log: log,
 	})
 	return f

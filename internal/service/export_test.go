@@ -1,0 +1,9 @@
+package service
+
+import (
+	"context"
+	"time"
+)
+
+// DispatchEvery is [Service.Dispatch] at another pace.
+func (s *Service) DispatchEvery(ctx context.Context, every time.Duration) { s.dispatch(ctx, every) }

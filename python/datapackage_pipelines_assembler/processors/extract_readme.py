@@ -1,0 +1,6 @@
+import sys
+
+from datapackage_pipelines_assembler import run
+
+if __name__ == '__main__':
+    sys.exit(run('assembler.extract_readme'))
