@@ -1,4 +1,4 @@
-.PHONY: help run test check bench bench-api bench-growth install fmt
+.PHONY: help run test test-long check bench bench-short bench-growth bench-peers bench-go install fmt
 GO ?= go
 LINT = $(GO) tool -modfile=tools/golangci/go.mod golangci-lint
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
@@ -21,17 +21,32 @@ check: ## Run what CI checks beside the tests: format and linters (.golangci.yam
 	$(LINT) run ./...
 	$(GO) test -count=1 ./internal/layers
 
-bench: ## Run the benchmarks
-	$(GO) test -run '^$$' -bench . -benchmem ./...
-
-bin/apifloor bin/apiload: FORCE
+BENCH = flow push apifloor apiload
+$(BENCH:%=bin/%): FORCE
 	@CGO_ENABLED=0 $(GO) build -o $@ ./bench/$(@F)
 
-bench-api: bin/specstore bin/apifloor bin/apiload ## Measure the API beside a floor (about five minutes)
+bench: bin/specstore $(BENCH:%=bin/%) ## Measure flows, pushes and the API beside others (ten minutes); docs/performance.md
+	bin/flow
+	bin/push
 	bin/apiload
 
-bench-growth: bin/specstore bin/apiload ## Measure the API up to a million revisions (about 15 minutes, 20 GB of disk)
+bench-short: bin/specstore $(BENCH:%=bin/%) ## The same on little data, to see that it runs
+	bin/flow -rows 50000 -rounds 2
+	bin/push -n 3
+	bin/apiload -datasets 200 -rounds 1 -round 200ms -conns 1,16
+
+bench-growth: bin/specstore bin/flow bin/apiload ## Measure 10 million rows and a million revisions (half an hour, 20 GB of disk)
+	bin/flow -growth -rows 10000000 -rounds 3
 	bin/apiload -growth
+
+bench-peers: bin/specstore bin/flow ## Measure beside Miller, DuckDB and frictionless, where they are installed
+	bin/flow -peers -rounds 3
+
+bench-go: ## Run the benchmarks of the packages
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+test-long: ## Run the tests on large generated tables, too
+	SPECSTORE_TEST_LONG=1 $(GO) test -run TestCapturedFlows ./internal/cli
 
 install: ## Install the command into the Go bin folder
 	CGO_ENABLED=0 $(GO) install -ldflags '$(LDFLAGS)' ./cmd/specstore
