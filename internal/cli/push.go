@@ -205,11 +205,16 @@ func eventLine(e client.Event) string {
 	var body struct {
 		Pipeline string `json:"pipeline"`
 		Body     struct {
-			State string `json:"state"`
+			State  string `json:"state"`
+			Reused string `json:"reused"`
 		} `json:"body"`
 	}
 	if json.Unmarshal(e.Data, &body) != nil || body.Pipeline == "" || e.Kind == "queue" {
 		return ""
 	}
-	return fmt.Sprintf("%-10s %s", body.Body.State, body.Pipeline)
+	line := fmt.Sprintf("%-10s %s", body.Body.State, body.Pipeline)
+	if body.Body.Reused != "" {
+		line += ", reused from " + body.Body.Reused
+	}
+	return line
 }

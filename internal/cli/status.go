@@ -144,11 +144,14 @@ func showStatus(w io.Writer, s *client.Status, asJSON bool) error {
 	fmt.Fprintf(w, "%s %s\n", state, s.ID)
 	for _, id := range slices.Sorted(maps.Keys(s.Pipelines)) {
 		p := s.Pipelines[id]
-		rows := ""
-		if p.Progress != nil && p.Status == client.InProgress {
-			rows = fmt.Sprintf(", %d rows", p.Progress.Rows)
+		more := ""
+		switch {
+		case p.Progress != nil && p.Status == client.InProgress:
+			more = fmt.Sprintf(", %d rows", p.Progress.Rows)
+		case p.Reused != "":
+			more = ", reused from " + p.Reused
 		}
-		fmt.Fprintf(w, "  %-10s %s (%s)%s\n", p.Status, id, p.Title, rows)
+		fmt.Fprintf(w, "  %-10s %s (%s)%s\n", p.Status, id, p.Title, more)
 	}
 	for _, line := range s.ErrorLog {
 		fmt.Fprintf(w, "  %s\n", line)

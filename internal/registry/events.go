@@ -17,7 +17,8 @@ type StoredEvent struct {
 	Pipeline string
 	Kind     Kind
 	// Body is an object: state (the pipeline's) and flow_state, both in the API's
-	// names, attempt, errors and, once the pipeline has ended, stats.
+	// names, attempt, errors and, once the pipeline has ended, stats and the flow that
+	// its files were reused from.
 	Body json.RawMessage
 
 	body eventBody
@@ -29,6 +30,7 @@ type eventBody struct {
 	Attempt int64           `json:"attempt"`
 	Errors  []string        `json:"errors,omitempty"`
 	Stats   json.RawMessage `json:"stats,omitempty"`
+	Reused  string          `json:"reused,omitempty"`
 }
 
 const maxEvents = 1000

@@ -84,7 +84,7 @@ func (f *flow) event(p *row, kind Kind) {
 	p.changed = true
 	body := eventBody{State: p.State, Errors: p.Errors}
 	if p.State.Ended() {
-		body.Stats = p.Stats
+		body.Stats, body.Reused = p.Stats, p.Reused
 	}
 	f.events = append(f.events, StoredEvent{Pipeline: p.ID, Kind: kind, body: body})
 }
