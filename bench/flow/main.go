@@ -7,6 +7,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -28,7 +29,7 @@ func main() {
 	rounds := flag.Int("rounds", 5, "rounds, in each of which every program runs once")
 	binary := flag.String("specstore", "bin/specstore", "the program")
 	growth := flag.Bool("growth", false, "measure the cost of a row from 10,000 rows up to -rows instead")
-	peers := flag.Bool("peers", false, "measure beside other tools instead: Miller (mlr), DuckDB and frictionless (python3 modules)")
+	peers := flag.Bool("peers", false, "measure beside other tools instead: Miller (mlr), datapackage-pipelines (dpp), DuckDB and frictionless (modules of python3)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	err := run(ctx, *binary, *rows, *rounds, *growth, *peers)
@@ -92,15 +93,34 @@ func quiet(name string, args ...string) func(context.Context) *exec.Cmd {
 	return func(ctx context.Context) *exec.Cmd { return exec.CommandContext(ctx, name, args...) }
 }
 
+// in runs a program in a folder.
+func (b *bench) in(dir, name string, args ...string) func(context.Context) *exec.Cmd {
+	return func(ctx context.Context) *exec.Cmd {
+		_ = os.RemoveAll(b.path("dumped"))
+		cmd := exec.CommandContext(ctx, name, args...)
+		cmd.Dir = dir
+		return cmd
+	}
+}
+
+// absolute is a program's path from any folder.
+func absolute(path string) string {
+	if a, err := filepath.Abs(path); err == nil && strings.ContainsRune(path, filepath.Separator) {
+		return a
+	}
+	return path
+}
+
 // rounds runs the programs in turns.
 func (b *bench) rounds(ctx context.Context, n int, programs []*program) error {
 	for range n {
 		for _, p := range programs {
 			cmd := p.make(ctx)
-			cmd.Stderr = os.Stderr
+			var said bytes.Buffer
+			cmd.Stderr = &said
 			begun := time.Now()
 			if err := cmd.Run(); err != nil {
-				return fmt.Errorf("%s: %w", p.name, errors.Join(err, ctx.Err()))
+				return fmt.Errorf("%s: %w\n%s", p.name, errors.Join(err, ctx.Err()), said.String())
 			}
 			used, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage)
 			if !ok {
@@ -204,6 +224,7 @@ func (b *bench) peers(ctx context.Context, rows, rounds int) error {
 		{name: "specstore run (report, CSV, JSON, preview, ZIP)", make: b.flowOf("standard.json")},
 		{name: "specstore run, and Parquet and SQLite", make: b.flowOf("all.json")},
 		{name: "specstore validate", make: b.specstore("validate", b.dir, "--quiet")},
+		{name: "specstore run of the same pipeline-spec", make: b.in(b.dir, absolute(b.binary), "run", "pipeline-spec.yaml", "--quiet")},
 		{name: "specstore cat --json", make: b.specstore("cat", csv, "--json")},
 	}
 	duck := func(to string) string {
@@ -216,6 +237,7 @@ func (b *bench) peers(ctx context.Context, rows, rounds int) error {
 		{[]string{"mlr", "--version"}, &program{name: "Miller, CSV to JSON", make: quiet("mlr", "--icsv", "--ojson", "cat", csv)}},
 		{[]string{"python3", "-c", "import duckdb"}, &program{name: "DuckDB, CSV to JSON", make: quiet("python3", "-c", duck("json"))}},
 		{[]string{"python3", "-c", "import duckdb"}, &program{name: "DuckDB, CSV to Parquet", make: quiet("python3", "-c", duck("parquet"))}},
+		{[]string{"dpp", "version"}, &program{name: "datapackage-pipelines: load, set_types, dump_to_path", make: b.in(b.dir, "dpp", "run", "--no-use-cache", "./table")}},
 		{[]string{"python3", "-c", "import frictionless"}, &program{name: "frictionless validate", make: quiet("python3", "-m", "frictionless", "validate", b.path("datapackage.json"))}},
 	} {
 		if err := exec.CommandContext(ctx, tool.needs[0], tool.needs[1:]...).Run(); err != nil {

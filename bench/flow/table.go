@@ -95,7 +95,17 @@ func (b *bench) makeSpecs() error {
 	}
 	all := maps.Clone(spec)
 	all["outputs"] = []any{map[string]any{"kind": "parquet"}, map[string]any{"kind": "sqlite"}}
-	for name, v := range map[string]any{"datapackage.json": descriptor, "standard.json": spec, "all.json": all} {
+	types := map[string]any{}
+	for _, f := range fields {
+		types[fmt.Sprint(f["name"])] = map[string]any{"type": f["type"]}
+	}
+	types["at"] = map[string]any{"type": "datetime", "format": "%Y-%m-%dT%H:%M:%SZ"}
+	pipeline := map[string]any{"table": map[string]any{"pipeline": []any{
+		map[string]any{"run": "load", "parameters": map[string]any{"from": "table.csv", "name": "table"}},
+		map[string]any{"run": "set_types", "parameters": map[string]any{"types": types}},
+		map[string]any{"run": "dump_to_path", "parameters": map[string]any{"out-path": "dumped"}},
+	}}}
+	for name, v := range map[string]any{"datapackage.json": descriptor, "pipeline-spec.yaml": pipeline, "standard.json": spec, "all.json": all} {
 		text, err := json.Marshal(v)
 		if err != nil {
 			return err
