@@ -13,7 +13,7 @@ import (
 // late is a source that gives its bytes when it is let go.
 type late struct {
 	*files
-	url string
+	url  string
 	free <-chan struct{}
 }
 
