@@ -33,9 +33,9 @@ func unfold(folded []byte) ([]*row, error) {
 	}
 	var list []*row
 	var rows []row // of one allocation
-	if err := members(folded, func(id, entry []byte) error {
-		if string(entry) == "null" {
-			return nil
+	if _, err := members(folded, 0, func(id []byte, i int) (int, error) {
+		if i < len(folded) && folded[i] == 'n' { // null
+			return valueEnd(folded, i), nil
 		}
 		if len(rows) == cap(rows) {
 			rows = make([]row, 0, 8)
@@ -43,7 +43,10 @@ func unfold(folded []byte) ([]*row, error) {
 		rows = append(rows, row{ID: unquote(id)})
 		p := &rows[len(rows)-1]
 		list = append(list, p)
-		return members(entry, func(name, value []byte) error { return p.member(string(name), value) })
+		return members(folded, i, func(name []byte, i int) (int, error) {
+			end := valueEnd(folded, i)
+			return end, p.member(string(name), folded[i:end:end])
+		})
 	}); err != nil {
 		return nil, fmt.Errorf("registry: a revision's pipelines cannot be read: %w", err)
 	}
@@ -58,35 +61,33 @@ func unfold(folded []byte) ([]*row, error) {
 
 var errNoObject = errors.New("no object")
 
-// members calls each with the quoted name and the value of each member of an object.
-func members(object []byte, each func(name, value []byte) error) error {
-	i := blank(object, 0)
-	if i == len(object) || object[i] != '{' {
-		return errNoObject
+// members calls each with the quoted name of each member of the object that begins at i,
+// and where its value begins; each gives where that ends. It gives where the object ends.
+func members(b []byte, i int, each func(name []byte, i int) (end int, err error)) (end int, err error) {
+	if i = blank(b, i); i == len(b) || b[i] != '{' {
+		return i, errNoObject
 	}
-	if i = blank(object, i+1); i < len(object) && object[i] == '}' {
-		return nil
+	if i = blank(b, i+1); i < len(b) && b[i] == '}' {
+		return i + 1, nil
 	}
-	for i < len(object) {
-		end := valueEnd(object, i)
-		name := object[i:end]
-		if i = blank(object, end); i == len(object) || object[i] != ':' {
-			return errNoObject
+	for i < len(b) {
+		end := valueEnd(b, i)
+		name := b[i:end]
+		if i = blank(b, end); i == len(b) || b[i] != ':' {
+			return i, errNoObject
 		}
-		i = blank(object, i+1)
-		end = valueEnd(object, i)
-		if err := each(name, object[i:end:end]); err != nil {
-			return err
+		if i, err = each(name, blank(b, i+1)); err != nil {
+			return i, err
 		}
-		if i = blank(object, end); i < len(object) && object[i] == '}' {
-			return nil
+		if i = blank(b, i); i < len(b) && b[i] == '}' {
+			return i + 1, nil
 		}
-		if i == len(object) || object[i] != ',' {
-			return errNoObject
+		if i == len(b) || b[i] != ',' {
+			return i, errNoObject
 		}
-		i = blank(object, i+1)
+		i = blank(b, i+1)
 	}
-	return errNoObject
+	return i, errNoObject
 }
 
 // blank is where the white space that begins at i ends.
