@@ -19,6 +19,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -151,10 +152,18 @@ func (o options) compare(ctx context.Context, dir string, maker databases) (err 
 	for _, request := range o.requests {
 		for _, conns := range o.conns {
 			var results [2]results
+			var apart []float64
 			if request == "not-modified" {
 				continue // the floor has none: see alone
 			}
 			for round := range o.rounds + 1 {
+				if request == "upload" && round > 0 {
+					one, err := checkAndPlan()
+					if err != nil {
+						return err
+					}
+					apart = append(apart, one)
+				}
 				for i := range sides {
 					side := (i + round) % 2
 					r, err := loads[side].run(ctx, sides[side], request, conns, o.round)
@@ -170,6 +179,11 @@ func (o options) compare(ctx context.Context, dir string, maker databases) (err 
 			fmt.Fprintf(os.Stdout, "| %s | %d | %.0f | %.0f | **%.2f** | %.0f | %.0f | **%.2f** | %.2f | %.2f | %.2f | %.2f |\n",
 				request, conns, a.cpu(), f.cpu(), a.cpu()/f.cpu(), a.rate(), f.rate(), f.rate()/a.rate(),
 				a.quantile(.5), f.quantile(.5), a.quantile(.99), f.quantile(.99))
+			if len(apart) > 0 {
+				slices.Sort(apart)
+				own := apart[len(apart)/2]
+				fmt.Fprintf(os.Stdout, "| without checking and planning (%.0f) | %d | %.0f | %.0f | **%.2f** | | | | | | | |\n", own, conns, a.cpu()-own, f.cpu(), (a.cpu()-own)/f.cpu())
+			}
 		}
 	}
 	for _, request := range o.requests {

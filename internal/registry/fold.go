@@ -32,18 +32,22 @@ func unfold(folded []byte) ([]*row, error) {
 		return nil, nil
 	}
 	var list []*row
-	var rows []row // of one allocation
-	if err := members(folded, func(id, entry []byte) error {
-		if string(entry) == "null" {
-			return nil
+	var rows []row         // of one allocation
+	text := string(folded) // which the strings share
+	if _, err := members(folded, 0, func(from, to, i int) (int, error) {
+		if i < len(folded) && folded[i] == 'n' { // null
+			return valueEnd(folded, i), nil
 		}
 		if len(rows) == cap(rows) {
 			rows = make([]row, 0, 8)
 		}
-		rows = append(rows, row{ID: unquote(id)})
+		rows = append(rows, row{ID: unquote(text[from:to])})
 		p := &rows[len(rows)-1]
 		list = append(list, p)
-		return members(entry, func(name, value []byte) error { return p.member(string(name), value) })
+		return members(folded, i, func(from, to, i int) (int, error) {
+			end := valueEnd(folded, i)
+			return end, p.member(text[from:to], text[i:end], folded[i:end:end])
+		})
 	}); err != nil {
 		return nil, fmt.Errorf("registry: a revision's pipelines cannot be read: %w", err)
 	}
@@ -58,35 +62,33 @@ func unfold(folded []byte) ([]*row, error) {
 
 var errNoObject = errors.New("no object")
 
-// members calls each with the quoted name and the value of each member of an object.
-func members(object []byte, each func(name, value []byte) error) error {
-	i := blank(object, 0)
-	if i == len(object) || object[i] != '{' {
-		return errNoObject
+// members calls each with where the quoted name of each member of the object that begins
+// at i begins and ends, and where its value begins; each gives where that ends. It gives
+// where the object ends.
+func members(b []byte, i int, each func(from, to, i int) (end int, err error)) (end int, err error) {
+	if i = blank(b, i); i == len(b) || b[i] != '{' {
+		return i, errNoObject
 	}
-	if i = blank(object, i+1); i < len(object) && object[i] == '}' {
-		return nil
+	if i = blank(b, i+1); i < len(b) && b[i] == '}' {
+		return i + 1, nil
 	}
-	for i < len(object) {
-		end := valueEnd(object, i)
-		name := object[i:end]
-		if i = blank(object, end); i == len(object) || object[i] != ':' {
-			return errNoObject
+	for i < len(b) {
+		from, to := i, valueEnd(b, i)
+		if i = blank(b, to); i == len(b) || b[i] != ':' {
+			return i, errNoObject
 		}
-		i = blank(object, i+1)
-		end = valueEnd(object, i)
-		if err := each(name, object[i:end:end]); err != nil {
-			return err
+		if i, err = each(from, to, blank(b, i+1)); err != nil {
+			return i, err
 		}
-		if i = blank(object, end); i < len(object) && object[i] == '}' {
-			return nil
+		if i = blank(b, i); i < len(b) && b[i] == '}' {
+			return i + 1, nil
 		}
-		if i == len(object) || object[i] != ',' {
-			return errNoObject
+		if i == len(b) || b[i] != ',' {
+			return i, errNoObject
 		}
-		i = blank(object, i+1)
+		i = blank(b, i+1)
 	}
-	return errNoObject
+	return i, errNoObject
 }
 
 // blank is where the white space that begins at i ends.
@@ -140,30 +142,31 @@ func textEnd(b []byte, i int) int {
 	return i
 }
 
-// member reads a member of a pipeline's entry, which is named as [row] says.
-func (p *row) member(name string, v []byte) (err error) {
-	if string(v) == "null" {
+// member reads a member of a pipeline's entry, which is named as [row] says. Its value
+// comes as a string and as bytes.
+func (p *row) member(name, s string, v json.RawMessage) (err error) {
+	if s == "null" {
 		return nil
 	}
 	switch name {
 	case `"title"`:
-		p.Title = unquote(v)
+		p.Title = unquote(s)
 	case `"status"`:
-		p.State, err = ParseState(unquote(v))
+		p.State, err = ParseState(unquote(s))
 	case `"stats"`:
 		p.Stats = v
 	case `"error_log"`:
-		p.Errors = parseLines(string(v))
+		p.Errors = parseLines(s)
 	case `"error_count"`:
-		p.ErrorCount, err = strconv.ParseInt(string(v), 10, 64)
+		p.ErrorCount, err = strconv.ParseInt(s, 10, 64)
 	case `"position"`:
-		p.Position, err = strconv.ParseInt(string(v), 10, 64)
+		p.Position, err = strconv.ParseInt(s, 10, 64)
 	case `"dependencies"`:
-		p.Dependencies = parseLines(string(v))
+		p.Dependencies = parseLines(s)
 	case `"started"`:
-		p.Started, err = strconv.ParseInt(string(v), 10, 64)
+		p.Started, err = strconv.ParseInt(s, 10, 64)
 	case `"finished"`:
-		p.Finished, err = strconv.ParseInt(string(v), 10, 64)
+		p.Finished, err = strconv.ParseInt(s, 10, 64)
 	case `"progress"`:
 		p.Progress = v
 	case `"outputs"`:
@@ -171,19 +174,19 @@ func (p *row) member(name string, v []byte) (err error) {
 	case `"reused"`:
 		p.Reused = unquote(v)
 	case `"logs"`:
-		p.Logs = parseLines(string(v))
+		p.Logs = parseLines(s)
 	}
 	return err
 }
 
 // unquote is the text of a JSON string; of another value, as it is written.
-func unquote(quoted []byte) string {
-	if len(quoted) > 1 && quoted[0] == '"' && bytes.IndexByte(quoted, '\\') < 0 {
-		return string(quoted[1 : len(quoted)-1])
+func unquote(quoted string) string {
+	if len(quoted) > 1 && quoted[0] == '"' && strings.IndexByte(quoted, '\\') < 0 {
+		return quoted[1 : len(quoted)-1]
 	}
 	var s string
-	if json.Unmarshal(quoted, &s) != nil {
-		return string(quoted)
+	if json.Unmarshal([]byte(quoted), &s) != nil {
+		return quoted
 	}
 	return s
 }

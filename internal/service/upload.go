@@ -43,7 +43,9 @@ func (s *Service) Upload(ctx context.Context, token string, body []byte, idempot
 		return nil, errs.New(errs.Invalid, "service.Upload", "the idempotency key is longer than %d bytes", maxIdempotencyKey)
 	}
 	n := u.revision(s)
-	n.IdempotencyKey, n.IdempotencyHash = idempotencyKey, digest(u.body)
+	if idempotencyKey != "" {
+		n.IdempotencyKey, n.IdempotencyHash = idempotencyKey, digest(u.body)
+	}
 	n.Plan = func(number int64, created time.Time, _ bool) ([]registry.PlannedPipeline, error) {
 		pipelines, err := u.plan(s, number, created)
 		if err != nil {
