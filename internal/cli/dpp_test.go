@@ -193,6 +193,9 @@ func TestDPP(t *testing.T) {
 	data := filepath.Join(dir, "data")
 	address := freePort(t, "127.0.0.1")
 	p := newPipelines(t, "http://"+address, token)
+	store, endpoint := startBucket(t, "outputs")
+	inBucket := []string{"S3_ENDPOINT_URL=" + endpoint, "AWS_ACCESS_KEY_ID=key-of-the-test", "AWS_SECRET_ACCESS_KEY=secret", "AWS_REGION=eu-west-1"}
+	p.env = append(p.env, inBucket...)
 	serve := func(env ...string) *server {
 		t.Helper()
 		return startServer(t, data, append([]string{
@@ -289,6 +292,24 @@ func TestDPP(t *testing.T) {
 	if st.State != "FAILED" || states["t_csv"] != "FAILED" || states["t"] != "SUCCEEDED" || states["local/bad/1"] != "FAILED" ||
 		!strings.Contains(strings.Join(st.ErrorLog, "\n"), "zwei") {
 		t.Fatalf("%s %v %q", st.State, states, st.ErrorLog)
+	}
+
+	// With a bucket the outputs are there, too, and published ones open to all.
+	s.kill()
+	s = serve(append(inBucket, "PLANNER_LOCAL=", "PKGSTORE_BUCKET=outputs")...)
+	if st := push(dataset("bucket", "1,one,2020-01-02\n"), 0); st.State != "SUCCEEDED" {
+		t.Fatalf("%+v", st)
+	}
+	kinds := map[string]string{}
+	for key, o := range store.objects {
+		if o.acl != "public-read" {
+			t.Errorf("%s is %s", key, o.acl)
+		}
+		kinds[filepath.Base(key)] = o.kind
+	}
+	if kinds["t_csv.csv"] != "text/csv" || kinds["t.csv"] != "application/octet-stream" || kinds["bucket_zip.zip"] != "application/zip" ||
+		store.objects["local/bucket/1/datapackage.json"].body == "" {
+		t.Errorf("%v", kinds)
 	}
 
 	// The service dies in mid-run.

@@ -31,7 +31,8 @@ func TestSourcePipelines(t *testing.T) {
 			Dependencies []struct{ Pipeline string }
 			Title        string
 		}
-	}) {
+	},
+	) {
 		t.Helper()
 		a := s.do("GET", "/source-pipelines", "", "Authorization: Bearer op")
 		if err := json.Unmarshal([]byte(a.body), &list); err != nil || a.status != http.StatusOK || a.header.Get("Content-Type") != "application/json; charset=utf-8" {

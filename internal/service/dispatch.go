@@ -270,7 +270,7 @@ func (d *dispatcher) trouble(ctx context.Context, err error) {
 // say logs a failure that was not logged just before.
 func (d *dispatcher) say(ctx context.Context, what string, err error) {
 	if what != d.said {
-		d.Log.WarnContext(ctx, what, "error", err)
+		d.Log.WarnContext(ctx, "trouble with the pipelines service", "what", what, "error", err)
 	}
 	d.said = what
 }
