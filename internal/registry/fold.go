@@ -172,7 +172,7 @@ func (p *row) member(name, s string, v json.RawMessage) (err error) {
 	case `"outputs"`:
 		p.Outputs = v
 	case `"reused"`:
-		p.Reused = unquote(v)
+		p.Reused = unquote(s)
 	case `"logs"`:
 		p.Logs = parseLines(s)
 	}
