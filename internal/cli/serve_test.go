@@ -80,11 +80,12 @@ func (s *server) specstore(args ...string) (code int, stdout, stderr string) {
 }
 
 type statusJSON struct {
-	ID        string   `json:"id"`
-	State     string   `json:"state"`
-	Modified  string   `json:"modified"`
-	Attempt   int      `json:"attempt"`
-	ErrorLog  []string `json:"error_log"`
+	ID        string          `json:"id"`
+	State     string          `json:"state"`
+	Spec      json.RawMessage `json:"spec_contents"`
+	Modified  string          `json:"modified"`
+	Attempt   int             `json:"attempt"`
+	ErrorLog  []string        `json:"error_log"`
 	Pipelines map[string]struct {
 		Status string `json:"status"`
 	} `json:"pipelines"`
