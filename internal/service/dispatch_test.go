@@ -638,7 +638,7 @@ func TestTwoProcesses(t *testing.T) {
 	testkit.EachDB(t, func(t *testing.T, url string) {
 		t.Parallel()
 		d, _ := startDPP(t, url, 0)
-		parts := d.f.Service.Parts
+		parts := d.f.Parts
 		parts.Holder = "another"
 		other := service.New(parts)
 		var done sync.WaitGroup
