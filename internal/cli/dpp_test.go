@@ -198,10 +198,16 @@ func TestDPP(t *testing.T) {
 	p.env = append(p.env, inBucket...)
 	serve := func(env ...string) *server {
 		t.Helper()
-		return startServer(t, data, append([]string{
+		s := startServer(t, data, append([]string{
 			"SPECSTORE_ADDR=" + address, "SPECSTORE_PUBLIC_URL=http://" + address, "SPECSTORE_UPDATE_TOKEN=" + token,
-			"DPP_URL=http://" + p.address + "/", "PLANNER_LOCAL=1",
+			"DPP_URL=http://" + p.address + "/", "PLANNER_LOCAL=1", "SPECSTORE_DPP_PROCESSORS=*",
 		}, env...)...)
+		t.Cleanup(func() {
+			if s.kill(); t.Failed() {
+				t.Logf("specstore says:\n%s", s.log.String())
+			}
+		})
+		return s
 	}
 	s := serve()
 	dataset := func(name, rows string) string {
@@ -294,6 +300,37 @@ func TestDPP(t *testing.T) {
 		t.Fatalf("%s %v %q", st.State, states, st.ErrorLog)
 	}
 
+	// What the service cannot run is known although it sends no hook.
+	_, sourceToken, _ := s.specstore("token", "--owner", "local", "--service", "source", "--max-datasets", "9")
+	spec := map[string]any{}
+	if err := json.Unmarshal(s.status("local/good/1").Spec, &spec); err != nil {
+		t.Fatal(err)
+	}
+	spec["meta"].(map[string]any)["dataset"] = "invalid"
+	spec["processing"] = []any{map[string]any{"input": "t", "output": "t", "dpp": []any{map[string]any{"run": "no_such_step"}}}}
+	b, err = json.Marshal(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status, body := post(t, s.url+"/source/upload", strings.TrimSpace(sourceToken), string(b)); status != http.StatusOK {
+		t.Fatalf("%d %s", status, body)
+	}
+	await := func(dataset string, ok func(statusJSON) bool) (st statusJSON) {
+		t.Helper()
+		for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
+			if st = s.status(dataset); ok(st) {
+				return st
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%+v\n%s", st, s.log.String())
+			}
+		}
+	}
+	ended := func(st statusJSON) bool { return st.State == "SUCCEEDED" || st.State == "FAILED" }
+	if st = await("local/invalid/1", ended); st.State != "FAILED" || !strings.Contains(strings.Join(st.ErrorLog, "\n"), "no_such_step") {
+		t.Fatalf("%s %q", st.State, st.ErrorLog)
+	}
+
 	// With a bucket the outputs are there, too, and published ones open to all.
 	s.kill()
 	s = serve(append(inBucket, "PLANNER_LOCAL=", "PKGSTORE_BUCKET=outputs")...)
@@ -314,44 +351,22 @@ func TestDPP(t *testing.T) {
 
 	// The service dies in mid-run.
 	s.kill()
-	s = serve("SPECSTORE_DPP_TIMEOUT=5s")
+	s = serve("SPECSTORE_DPP_TIMEOUT=20s")
 	long := dataset("long", strings.Repeat("1,one,2020-01-02\n", 200_000))
 	if code, _, said := s.specstore("push", long, "--no-wait"); code != 0 {
 		t.Fatal(said)
 	}
-	await := func(ok func(statusJSON) bool) (st statusJSON) {
-		t.Helper()
-		for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
-			if st = s.status("local/long/1"); ok(st) {
-				return st
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("%+v\n%s", st, s.log.String())
-			}
-		}
-	}
-	await(func(st statusJSON) bool { return st.Pipelines["local/long/1/t_csv"].Status == "INPROGRESS" })
+	await("local/long/1", func(st statusJSON) bool { return st.Pipelines["local/long/1/t_csv"].Status == "INPROGRESS" })
 	p.stop()
-	st = await(func(st statusJSON) bool { return st.State != "INPROGRESS" })
-	if said := strings.Join(st.ErrorLog, "\n"); st.State != "FAILED" || !strings.Contains(said, "no sign of this pipeline for 5s: it cannot be reached") {
+	st = await("local/long/1", ended)
+	if said := strings.Join(st.ErrorLog, "\n"); st.State != "FAILED" || !strings.Contains(said, "no sign of this pipeline for 20s: it cannot be reached") {
 		t.Fatalf("%s %q", st.State, st.ErrorLog)
 	}
 	// While it is away a new attempt is refused; then it is made.
 	retry := func() (status int, body string) {
 		t.Helper()
 		_, token, _ := s.specstore("token", "--owner", "local")
-		req, err := http.NewRequest(http.MethodPost, s.url+"/source/local/long/1/retry", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Header.Set("Auth-Token", strings.TrimSpace(token))
-		res, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer res.Body.Close()
-		b, _ := io.ReadAll(res.Body)
-		return res.StatusCode, string(b)
+		return post(t, s.url+"/source/local/long/1/retry", strings.TrimSpace(token), "")
 	}
 	if status, body := retry(); status != http.StatusServiceUnavailable {
 		t.Fatalf("%d %s", status, body)
@@ -362,8 +377,71 @@ func TestDPP(t *testing.T) {
 	if status, body := retry(); status != http.StatusOK || !strings.Contains(body, "a new attempt") {
 		t.Fatalf("%d %s", status, body)
 	}
-	st = await(func(st statusJSON) bool { return st.State == "SUCCEEDED" || st.State == "FAILED" })
+	st = await("local/long/1", ended)
 	if st.State != "SUCCEEDED" || st.Attempt != 2 {
 		t.Fatalf("%s in attempt %d: %q\n%s", st.State, st.Attempt, st.ErrorLog, s.log.String())
+	}
+}
+
+// post sends JSON as the owner of a token.
+func post(t *testing.T, url, token, body string) (status int, answer string) {
+	t.Helper()
+	req, err := http.NewRequest(http.MethodPost, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Auth-Token", token)
+	req.Header.Set("Content-Type", "application/json")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.StatusCode, string(b)
+}
+
+// TestPluginProcessors: every step of the plans that a pipelines service is given has a
+// processor in the plugin.
+func TestPluginProcessors(t *testing.T) {
+	t.Parallel()
+	root := testkit.Root(t)
+	plugin, err := os.ReadFile(filepath.Join(root, "python", "datapackage_pipelines_specstore", "__init__.py"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("specstore", "plan", "--json", filepath.Join(root, "examples", "elements"))
+	cmd.Env = append(os.Environ(), "PKGSTORE_BUCKET=b")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var plan [][2]json.RawMessage
+	if err := json.Unmarshal(out, &plan); err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for _, p := range plan {
+		var details struct{ Pipeline []struct{ Run string } }
+		if err := json.Unmarshal(p[1], &details); err != nil {
+			t.Fatal(err)
+		}
+		for _, step := range details.Pipeline {
+			seen++
+			run := step.Run
+			if _, after, ok := strings.Cut(string(plugin), "'"+run+"': '"); ok {
+				run, _, _ = strings.Cut(after, "'")
+			}
+			kind, name, _ := strings.Cut(run, ".")
+			if _, err := os.Stat(filepath.Join(root, "python", "datapackage_pipelines_"+kind, "processors", name+".py")); err != nil {
+				t.Errorf("%s: %v", step.Run, err)
+			}
+		}
+	}
+	if seen < 20 {
+		t.Errorf("%d steps", seen)
 	}
 }

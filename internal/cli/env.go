@@ -151,6 +151,9 @@ func rootCommand(env *Env) *cobra.Command {
 		migrateCommand(env),
 		pushCommand(env),
 		statusCommand(env),
+		logsCommand(env),
+		cancelCommand(env),
+		retryCommand(env),
 		tokenCommand(env),
 		versionCommand(env),
 	)

@@ -80,11 +80,12 @@ func (s *server) specstore(args ...string) (code int, stdout, stderr string) {
 }
 
 type statusJSON struct {
-	ID        string   `json:"id"`
-	State     string   `json:"state"`
-	Modified  string   `json:"modified"`
-	Attempt   int      `json:"attempt"`
-	ErrorLog  []string `json:"error_log"`
+	ID        string          `json:"id"`
+	State     string          `json:"state"`
+	Spec      json.RawMessage `json:"spec_contents"`
+	Modified  string          `json:"modified"`
+	Attempt   int             `json:"attempt"`
+	ErrorLog  []string        `json:"error_log"`
 	Pipelines map[string]struct {
 		Status string `json:"status"`
 	} `json:"pipelines"`
@@ -394,37 +395,26 @@ func TestCancelAndRetry(t *testing.T) {
 	if code, _, stderr := s.specstore("push", filepath.Join(dir, "big"), "--no-wait"); code != 0 {
 		t.Fatal(stderr)
 	}
-	_, token, _ := s.specstore("token", "--owner", "local")
-	post := func(verb string) int {
-		req, err := http.NewRequestWithContext(t.Context(), "POST", s.url+"/source/local/big/1/"+verb, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Header.Set("Auth-Token", strings.TrimSpace(token))
-		res, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		res.Body.Close()
-		return res.StatusCode
-	}
 	for s.status("local/big/1").State == "QUEUED" {
 		time.Sleep(5 * time.Millisecond)
 	}
-	if code := post("cancel"); code != http.StatusOK {
-		t.Fatalf("cancel: %d", code)
+	if code, stdout, stderr := s.specstore("cancel", "local/big/1"); code != 0 || !strings.Contains(stdout, "CANCELLED local/big/1") {
+		t.Fatalf("cancel: %d\n%s\n%s", code, stdout, stderr)
 	}
 	if st := s.status("local/big/1"); st.State != "FAILED" {
 		t.Errorf("after a cancel the state is %s", st.State)
 	}
-	if code := post("cancel"); code != http.StatusConflict {
-		t.Errorf("a second cancel: %d", code)
+	if code, _, stderr := s.specstore("cancel", "local/big"); code != 3 || !strings.Contains(stderr, "ended") {
+		t.Errorf("a second cancel: %d\n%s", code, stderr)
 	}
-	if code := post("retry"); code != http.StatusOK {
-		t.Fatalf("retry: %d", code)
+	if code, stdout, stderr := s.specstore("retry", "local/big/1"); code != 0 || !strings.Contains(stdout, "SUCCEEDED local/big/1") {
+		t.Fatalf("retry: %d\n%s\n%s", code, stdout, stderr)
 	}
-	if code, stdout, stderr := s.specstore("status", "local/big/1", "--watch"); code != 0 {
-		t.Errorf("after a retry:\n%s\n%s", stdout, stderr)
+	if code, stdout, _ := s.specstore("logs", "local/big"); code != 0 || !strings.Contains(stdout, "t_csv: read 600000 rows") {
+		t.Errorf("logs: %d\n%s", code, stdout)
+	}
+	if code, stdout, _ := s.specstore("logs", "local/big", "t_csv"); code != 0 || !strings.HasPrefix(stdout, "read 600000 rows") {
+		t.Errorf("log of a pipeline: %d\n%s", code, stdout)
 	}
 }
 

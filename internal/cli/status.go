@@ -72,18 +72,14 @@ Exit codes: 0 it succeeded or is open, 1 it failed, 3 the server did not answer 
 knows no such revision.`,
 		Args: oneArg,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			parts := strings.Split(args[0], "/")
-			if len(parts) == 2 {
-				parts = append(parts, "latest")
-			}
-			if len(parts) != 3 {
-				return exit(exitUsage, errs.New(errs.Invalid, "cli.status", "%q is not OWNER/DATASET or OWNER/DATASET/REVISION", args[0]))
+			dataset, rev, err := revisionArg(args[0])
+			if err != nil {
+				return err
 			}
 			cl, err := conn.connect(cmd.Context(), env, cmd)
 			if err != nil {
 				return err
 			}
-			dataset, rev := parts[0]+"/"+parts[1], parts[2]
 			if watch {
 				return follow(cmd.Context(), env, cl, dataset, rev, asJSON, quiet)
 			}
@@ -99,6 +95,18 @@ knows no such revision.`,
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "follow the flow to its end")
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "with --watch: print the end only")
 	return cmd
+}
+
+// revisionArg reads OWNER/DATASET[/REVISION].
+func revisionArg(arg string) (dataset, rev string, err error) {
+	parts := strings.Split(arg, "/")
+	if len(parts) == 2 {
+		parts = append(parts, "latest")
+	}
+	if len(parts) != 3 || slices.Contains(parts, "") {
+		return "", "", exit(exitUsage, errs.New(errs.Invalid, "cli.revisionArg", "%q is not OWNER/DATASET or OWNER/DATASET/REVISION", arg))
+	}
+	return parts[0] + "/" + parts[1], parts[2], nil
 }
 
 // follow prints the news of a revision until its flow has ended, then how it stands.

@@ -90,6 +90,9 @@ func TestSourcePipelines(t *testing.T) {
 	if a := s.do("POST", hook, body, asJSON); a.status != http.StatusOK || s.status(flow, owner).State != "INPROGRESS" {
 		t.Errorf("%d %s", a.status, a.body)
 	}
+	if a := s.do("POST", hook, strings.Replace(body, ids[0], ids[0]+"~1", 1), asJSON); a.status != http.StatusOK {
+		t.Errorf("%d %s", a.status, a.body)
+	}
 	if a := s.do("POST", "/source/"+flow+"/cancel", "", "Auth-Token: "+owner); a.status != http.StatusOK {
 		t.Fatalf("%d %s", a.status, a.body)
 	}

@@ -24,6 +24,7 @@ import (
 	"github.com/datahq/specstore/internal/dpp"
 	"github.com/datahq/specstore/internal/errs"
 	"github.com/datahq/specstore/internal/registry"
+	"github.com/datahq/specstore/internal/service"
 	"github.com/datahq/specstore/internal/service/servicetest"
 	"github.com/datahq/specstore/internal/testkit"
 )
@@ -628,5 +629,36 @@ func TestRunnerStyle(t *testing.T) {
 				t.Errorf("%d notes are left", n)
 			}
 		}
+	})
+}
+
+// TestTwoProcesses: each tells and asks for itself, and a flow is handed over once.
+func TestTwoProcesses(t *testing.T) {
+	t.Parallel()
+	testkit.EachDB(t, func(t *testing.T, url string) {
+		t.Parallel()
+		d, _ := startDPP(t, url, 0)
+		parts := d.f.Parts
+		parts.Holder = "another"
+		other := service.New(parts)
+		var done sync.WaitGroup
+		ctx, stop := context.WithCancel(t.Context())
+		done.Go(func() { other.DispatchEvery(ctx, 20*time.Millisecond) })
+		t.Cleanup(func() { stop(); done.Wait() })
+		if r := d.await(d.upload("a")); r.State != registry.Succeeded {
+			t.Errorf("%s %q", r.State, r.Errors)
+		}
+		d.set(func() { d.runner = true })
+		time.Sleep(100 * time.Millisecond) // no flow is open: the style is found out anew
+		for range 5 {
+			if r := d.await(d.upload("b")); r.State != registry.Succeeded {
+				t.Errorf("%s %q", r.State, r.Errors)
+			}
+		}
+		d.set(func() {
+			if len(d.posts) != 5 {
+				t.Errorf("%d flows were handed over", len(d.posts))
+			}
+		})
 	})
 }

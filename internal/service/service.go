@@ -105,7 +105,7 @@ func (s *Service) UpdateToken(flowID string) string {
 func (s *Service) Update(ctx context.Context, e registry.Event) (registry.Applied, error) {
 	e.Attempt = 0
 	a, err := s.Registry.Apply(ctx, e)
-	if err == nil {
+	if err == nil && s.DPP != nil { // else nobody asks for news
 		s.news.heard(e)
 	}
 	return a, err
