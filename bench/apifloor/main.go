@@ -247,7 +247,7 @@ func (f *floor) upload(w http.ResponseWriter, r *http.Request) {
 func main() {
 	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "apifloor:", err)
-		os.Exit(1) //nolint:forbidigo // it is main
+		os.Exit(1)
 	}
 }
 

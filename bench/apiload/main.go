@@ -43,7 +43,7 @@ type options struct {
 func main() {
 	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "apiload:", err)
-		os.Exit(1) //nolint:forbidigo // it is main
+		os.Exit(1)
 	}
 }
 
