@@ -61,6 +61,11 @@ func newCosts(tb testing.TB, kind sqldb.Dialect) *costs {
 		f := servicetest.New(tb, servicetest.Options{
 			Database: url, PublicURL: "http://127.0.0.1:8000", Runner: runner,
 			Trace: func(statements ...string) {
+				// River tells its workers of a job every few milliseconds at most: of
+				// which uploads, is a matter of time.
+				if len(statements) == 1 && strings.Contains(statements[0], "PGNotifyMany") {
+					return
+				}
 				c.trips.Add(1)
 				c.statements.Add(int64(len(statements)))
 			},
@@ -171,7 +176,7 @@ type cost struct {
 // Tolerances over the baseline, which versions of Go and of libraries move: a cost that
 // rises by more is a mistake, or belongs into the baseline.
 const (
-	costTolerance = 1.15
+	costTolerance = 1.25
 	costSlack     = 10
 	costRuns      = 100
 )
