@@ -96,7 +96,7 @@ type Event struct {
 }
 
 // Reused is the ID of the flow that made what a pipeline publishes, where that is
-// another one: then the pipeline ends without a start.
+// another one: then the pipeline may end without a start.
 func (e Event) Reused() string {
 	if e.Result == nil {
 		return ""

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"runtime"
+	"slices"
 	"sync"
 )
 
@@ -29,12 +30,17 @@ type lane struct {
 
 func (l *lane) add(j job) { l.queue = append(l.queue, j) }
 
+// addFirst adds a job that goes before those that wait.
+func (l *lane) addFirst(j job) { l.queue = slices.Insert(l.queue, 0, j) }
+
 // execute runs the flow: what can be reused is, and then the graph is worked off.
 func (r *run) execute(ctx context.Context) error {
 	r.collect()
 	if len(r.Earlier) > 0 {
 		for _, s := range r.sources {
-			r.identify(s)
+			if s.wanted() {
+				r.identify(s)
+			}
 		}
 		if err := r.work(ctx); err != nil {
 			return err

@@ -59,7 +59,7 @@ func (r *run) compile() error {
 			continue
 		}
 		if result, ok := r.Done[n.id]; ok {
-			n.started, n.ended, n.success, n.result = true, true, true, result
+			n.started, n.ended, n.success, n.result, n.inputs = true, true, true, result, result.Inputs
 		}
 	}
 	// Only now are all nodes there that fail with one that cannot run.

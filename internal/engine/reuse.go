@@ -135,7 +135,8 @@ func (r *run) inputsOfTable(t *table) string {
 	return hash
 }
 
-// identify finds out what a source's bytes are, before anything is made of them.
+// identify finds out what a source's bytes are, before anything is made of them. Where
+// their hash is not known they are read for it.
 func (r *run) identify(s *source) {
 	r.reading.add(job{
 		begin: func() {},
@@ -144,27 +145,37 @@ func (r *run) identify(s *source) {
 			if err != nil {
 				return err
 			}
-			defer body.Close()
-			if s.info.SHA256 != "" {
-				s.digest = s.info.SHA256
-				return nil
+			if s.digest = s.info.SHA256; s.digest != "" {
+				return body.Close()
 			}
-			spool, err := newSpool(r.Temp)
-			if err != nil {
-				return err
-			}
-			in := &counted{r: &bound{ctx, body}, note: func(n int64) {
-				r.Progress.set(s.nodes(), Count{Bytes: n, TotalBytes: s.info.Size})
-			}}
-			if _, err := io.Copy(spool, in); err != nil {
-				spool.close()
-				return err
-			}
-			s.spool, s.digest = spool, spool.sum()
+			s.body = body
 			return nil
 		},
-		then: func(error) {}, // it shows again when the source is read
+		then: func(err error) { // it shows again when the source is read
+			if err == nil && s.body != nil {
+				r.reading.addFirst(job{
+					begin: func() { r.begin(s) },
+					work:  func(ctx context.Context) error { return r.fetch(ctx, s) },
+					then:  func(error) {},
+				})
+			}
+		},
 	})
+}
+
+// fetch reads an opened source into its spool.
+func (r *run) fetch(ctx context.Context, s *source) error {
+	defer s.closeBody()
+	spool, err := newSpool(r.Temp)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(spool, r.counted(ctx, s, s.body)); err != nil {
+		spool.close()
+		return err
+	}
+	s.spool, s.digest = spool, spool.sum()
+	return nil
 }
 
 // reuse ends the pipelines that published the same in an earlier flow, and keeps what
@@ -174,7 +185,9 @@ func (r *run) reuse(ctx context.Context) error {
 		if n.pkg == nil || n.ended && !n.success {
 			continue
 		}
-		n.inputs = r.inputsOf(n)
+		if !n.ended {
+			n.inputs = r.inputsOf(n)
+		}
 		if n.ended || n.inputs == "" || !succeeded(n.deps) {
 			continue
 		}

@@ -137,3 +137,32 @@ func TestReuseKnown(t *testing.T) {
 		}
 	}
 }
+
+// TestGoingOnReadsNothing: an attempt that lacks only what is made of other files reads no
+// source again, and makes the same.
+func TestGoingOnReadsNothing(t *testing.T) {
+	t.Parallel()
+	src, sink := good(), &folder{dir: t.TempDir()}
+	_, made := reusing(t, twoTables, src, sink, nil)
+	done := map[string]*engine.Result{}
+	for artifact, e := range made {
+		if artifact != "" && artifact != "d_zip" {
+			done["me/d/1/"+artifact] = e[0].Result
+		}
+	}
+	for _, earlier := range []map[string][]engine.Earlier{nil, {"a": made["a"]}} {
+		src.read = nil
+		out, _, err := observed(t, t.Context(), engine.Flow{Pipelines: pipelines(t, twoTables), Sources: src, Sink: sink, Done: done, Earlier: earlier})
+		if err != nil || !out.Success {
+			t.Fatalf("%+v, %v", out, err)
+		}
+		if len(src.read) > 0 {
+			t.Errorf("sources were opened: %v", src.read)
+		}
+		for _, p := range out.Pipelines {
+			if want := made["d_zip"][0].Result; p.ID == "me/d/1/d_zip" && (!slices.Equal(p.Result.Outputs, want.Outputs) || p.Result.Inputs != want.Inputs) {
+				t.Errorf("%+v, made at first %+v", p.Result, want)
+			}
+		}
+	}
+}

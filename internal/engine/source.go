@@ -22,6 +22,8 @@ type source struct {
 	tables []*table
 	// waiting are the pipelines that wait for its bytes.
 	waiting []*node
+	// body is the opened source, between that it was opened and read.
+	body io.ReadCloser
 	// spool holds the bytes as they came, once the source was read.
 	spool *spool
 	// digest is the SHA-256 of the bytes, where it is known before the tables are read.
@@ -35,7 +37,23 @@ type copyOf struct {
 	resource *processor.Resource
 }
 
+// published is the copy, where it was made in an earlier attempt or flow.
+func (c *copyOf) published() (Output, bool) {
+	if c.node.result == nil || len(c.node.result.Outputs) != 1 {
+		return Output{}, false
+	}
+	return c.node.result.Outputs[0], true
+}
+
+func (s *source) closeBody() {
+	if s.body != nil {
+		s.body.Close()
+		s.body = nil
+	}
+}
+
 func (s *source) close() {
+	s.closeBody()
 	s.spool.close()
 	for _, t := range s.tables {
 		t.close()
@@ -110,6 +128,9 @@ func (r *run) collectFor(n *node) error {
 			s := r.source(res.URLs)
 			c := &copyOf{n, res}
 			s.copies, s.waiting = append(s.copies, c), append(s.waiting, n)
+			if o, ok := c.published(); ok {
+				s.digest = o.SHA256
+			}
 			n.make = func(ctx context.Context) (*Result, error) { return r.publishCopy(ctx, c, s) }
 			return nil
 		case res.Streaming:
@@ -239,12 +260,8 @@ func (r *run) outputOf(pipeline string) *output {
 // read has a source read, and those be made that wait for nothing else then.
 func (r *run) read(s *source) {
 	r.reading.add(job{
-		begin: func() {
-			for _, n := range s.nodes() {
-				r.start(n)
-			}
-		},
-		work: func(ctx context.Context) error { return r.fill(ctx, s) },
+		begin: func() { r.begin(s) },
+		work:  func(ctx context.Context) error { return r.fill(ctx, s) },
 		then: func(err error) {
 			s.err = err
 			if err != nil {
@@ -264,6 +281,13 @@ func (r *run) read(s *source) {
 			}
 		},
 	})
+}
+
+// begin starts the pipelines that begin with a source.
+func (r *run) begin(s *source) {
+	for _, n := range s.nodes() {
+		r.start(n)
+	}
 }
 
 // finishReferences has the foreign keys looked up, and the pipelines go on that waited
@@ -316,9 +340,7 @@ func (r *run) fill(ctx context.Context, s *source) error {
 		}
 		body = io.TeeReader(opened, s.spool)
 	}
-	in := &counted{r: &bound{ctx, body}, note: func(n int64) {
-		r.Progress.set(s.nodes(), Count{Rows: s.rows(), Bytes: n, TotalBytes: s.info.Size})
-	}}
+	in := r.counted(ctx, s, body)
 	first := true
 	for _, t := range s.tables {
 		if !t.read {
@@ -353,6 +375,13 @@ func (s *source) rows() int64 {
 		rows += t.rows.Load()
 	}
 	return rows
+}
+
+// counted reads a source and tells how far it has come, until its context ends.
+func (r *run) counted(ctx context.Context, s *source, body io.Reader) io.Reader {
+	return &counted{r: &bound{ctx, body}, note: func(n int64) {
+		r.Progress.set(s.nodes(), Count{Rows: s.rows(), Bytes: n, TotalBytes: s.info.Size})
+	}}
 }
 
 // bound reads until its context ends.

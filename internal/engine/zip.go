@@ -133,8 +133,7 @@ func (r *run) content(res *processor.Resource) (content, error) {
 		}
 		// It was not read in this run, since all that is made of it is there.
 		for _, c := range s.copies {
-			if c.node.result != nil {
-				o := c.node.result.Outputs[0]
+			if o, ok := c.published(); ok {
 				return content{"", o.SHA256, kept(o)}, nil
 			}
 		}
