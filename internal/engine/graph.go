@@ -45,9 +45,7 @@ func (r *run) execute(ctx context.Context) error {
 		if err := r.work(ctx); err != nil {
 			return err
 		}
-		if err := r.reuse(ctx); err != nil {
-			return err
-		}
+		r.reuse(ctx)
 	}
 	r.link()
 	r.wire()

@@ -180,7 +180,7 @@ func (r *run) fetch(ctx context.Context, s *source) error {
 
 // reuse ends the pipelines that published the same in an earlier flow, and keeps what
 // the report of one said of tables that need not be read again.
-func (r *run) reuse(ctx context.Context) error {
+func (r *run) reuse(ctx context.Context) {
 	for _, n := range r.nodes {
 		if n.pkg == nil || n.ended && !n.success {
 			continue
@@ -209,12 +209,12 @@ func (r *run) reuse(ctx context.Context) error {
 		if n.pkg != nil && n.pkg.Report != nil && !n.ended {
 			for _, e := range r.Earlier[n.artifact] {
 				if err := r.remember(ctx, e.Result); err != nil {
-					return err
+					// Then the tables are read.
+					r.Log.WarnContext(ctx, "an earlier report cannot be read", "flow", e.FlowID, "error", err)
 				}
 			}
 		}
 	}
-	return nil
 }
 
 func succeeded(nodes []*node) bool {
