@@ -30,9 +30,10 @@ import (
 func main() {
 	binary := flag.String("specstore", "bin/specstore", "the program")
 	pushes := flag.Int("n", 30, "pushes of each kind")
+	only := flag.String("only", "", "the kinds with this in their name alone")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := run(ctx, *binary, *pushes)
+	err := run(ctx, *binary, *only, *pushes)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "push:", err)
@@ -42,7 +43,7 @@ func main() {
 
 const owner = "bench"
 
-func run(ctx context.Context, binary string, pushes int) (err error) {
+func run(ctx context.Context, binary, only string, pushes int) (err error) {
 	dir, err := os.MkdirTemp("", "specstore-bench-")
 	if err != nil {
 		return err
@@ -86,6 +87,9 @@ func run(ctx context.Context, binary string, pushes int) (err error) {
 		{"50 tables of 2 KB, one new", "fifty-one", new100KB(50, func(i int) bool { return i == 7 })},
 		{"50 tables of 2 KB, the same", "fifty-same", new100KB(50, func(int) bool { return false })},
 	} {
+		if !strings.Contains(kind.name, only) {
+			continue
+		}
 		// The first push of a dataset has nothing to go by.
 		if _, err := s.push(ctx, kind.dataset, kind.files()); err != nil {
 			return fmt.Errorf("%s: %w", kind.name, err)
