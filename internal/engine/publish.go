@@ -217,7 +217,8 @@ func (r *run) join(ctx context.Context, n *node) (*Result, error) {
 		if from == nil || from.result == nil {
 			return nil, errs.New(errs.Invalid, "engine.join", "the pipeline %q has no package", id)
 		}
-		added, _ := from.result.Descriptor["views"].([]any)
+		// Of what was made in an earlier flow the views may be of an earlier spec.
+		added, _ := from.pkg.Descriptor["views"].([]any)
 		for _, v := range added {
 			if !slices.ContainsFunc(views, func(have any) bool { return viewName(have) == viewName(v) && viewName(v) != "" }) {
 				views = append(views, v)

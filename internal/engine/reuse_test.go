@@ -71,6 +71,20 @@ func TestReuse(t *testing.T) {
 			reused: ofA + " " + ofB + " doc validation_report",
 		},
 		{
+			name: "views and licences changed", then: twoTables,
+			spec:   strings.Replace(twoTables, "descriptor:", "descriptor:\n      views: [{name: old, specType: simple}]\n      licenses: [{name: CC0-1.0}]", 1),
+			reused: ofA + " " + ofB + " doc validation_report",
+		},
+		{
+			name: "the title of a resource changed", spec: twoTables, then: strings.Replace(twoTables, "{name: a,", "{name: a, title: new,", 1),
+			reused: ofB + " doc",
+		},
+		{
+			name: "a step changed", spec: twoTables + "processing:\n- {input: a, output: c, dpp: [{run: sort, parameters: {sort-by: '{n}'}}]}\n",
+			then:   twoTables + "processing:\n- {input: a, output: c, dpp: [{run: sort, parameters: {sort-by: '{n}', reverse: true}}]}\n",
+			reused: "c " + ofB + " doc validation_report",
+		},
+		{
 			name: "a file is gone", spec: twoTables,
 			change: func(_ *files, s *folder) { os.Remove(filepath.Join(s.dir, "data_a_csv.csv")) },
 			reused: "a a_json " + ofB + " doc validation_report",
@@ -106,8 +120,11 @@ func TestReuse(t *testing.T) {
 			fresh := &folder{dir: t.TempDir()}
 			_, made := reusing(t, c.then, src, fresh, nil)
 			for artifact, e := range made {
-				if artifact == "" {
-					continue // it names the flow
+				if artifact == "" { // it is made in every flow, and must be of this one alone
+					if got, want := again[""][0].Result.Stats, e[0].Result.Stats; got.Hash != want.Hash {
+						t.Errorf("the package is %+v, made anew %+v", again[""][0].Result.Descriptor, e[0].Result.Descriptor)
+					}
+					continue
 				}
 				if got, want := again[artifact][0].Result.Outputs, e[0].Result.Outputs; !slices.Equal(got, want) {
 					t.Errorf("%s: %+v, made anew %+v", artifact, got, want)
