@@ -57,6 +57,30 @@ type revision struct {
 	pipelines                                            []pipeline
 }
 
+// readRevision reads what [sqlStatus] gives, of either driver's rows.
+func readRevision(rows interface {
+	Next() bool
+	Scan(dest ...any) error
+	Err() error
+},
+) (*revision, error) {
+	var v revision
+	for rows.Next() {
+		var one pipeline
+		if err := rows.Scan(v.dest(&one)...); err != nil {
+			return nil, err
+		}
+		v.pipelines = append(v.pipelines, one)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	if len(v.pipelines) == 0 {
+		return nil, errNone
+	}
+	return &v, nil
+}
+
 func (r *revision) dest(p *pipeline) []any {
 	return append([]any{
 		&r.id, &r.datasetID, &r.owner, &r.name, &r.number, &r.state, &r.spec, &r.findability, &r.runner, &r.attempt, &r.restarts,
@@ -72,13 +96,13 @@ type pipeline struct {
 	dependencies             string
 	started, finished        int64
 	progress, outputs        []byte
-	logs                     string
+	reused, logs             string
 }
 
 func (p *pipeline) dest() []any {
 	return []any{
 		&p.id, &p.title, &p.state, &p.errors, &p.errorCount, &p.stats, &p.position, &p.dependencies, &p.started, &p.finished,
-		&p.progress, &p.outputs, &p.logs,
+		&p.progress, &p.outputs, &p.reused, &p.logs,
 	}
 }
 

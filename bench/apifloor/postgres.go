@@ -50,21 +50,7 @@ func (p *postgres) status(ctx context.Context, dataset string, number int64) (*r
 		return nil, err
 	}
 	defer rows.Close()
-	var v revision
-	for rows.Next() {
-		var one pipeline
-		if err := rows.Scan(v.dest(&one)...); err != nil {
-			return nil, err
-		}
-		v.pipelines = append(v.pipelines, one)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	if len(v.pipelines) == 0 {
-		return nil, errNone
-	}
-	return &v, nil
+	return readRevision(rows)
 }
 
 // in runs fn in a transaction that was begun by first, and rolls it back where fn fails.

@@ -5,12 +5,12 @@ import (
 	"strings"
 )
 
-// The statements are those of internal/registry.
+// The statements are those of internal/registry, which a test holds them against.
 const (
-	rowColumns = `COALESCE(p.pipeline_id, ''), COALESCE(p.title, ''), COALESCE(p.status, ''), COALESCE(p.errors, ''), COALESCE(p.error_count, 0), p.stats,
-		COALESCE(p.position, 0), COALESCE(p.dependencies, ''), COALESCE(p.started_at, 0), COALESCE(p.finished_at, 0), p.progress, p.outputs`
+	rowState = `COALESCE(p.pipeline_id, ''), COALESCE(p.title, ''), COALESCE(p.status, ''), COALESCE(p.errors, ''), COALESCE(p.error_count, 0), p.stats,
+		COALESCE(p.position, 0), COALESCE(p.dependencies, ''), COALESCE(p.started_at, 0), COALESCE(p.finished_at, 0), p.progress, `
 
-	sqlStatus = `SELECT r.*, ` + rowColumns + `, COALESCE(p.logs, '')
+	sqlStatus = `SELECT r.*, ` + rowState + `p.outputs, COALESCE(p.reused, ''), COALESCE(p.logs, '')
 		FROM (SELECT r.revision_id, r.dataset_id, d.owner, COALESCE(o.name, '') AS owner_name, r.revision, r.status, r.spec, d.findability, r.runner, r.attempt, r.restarts,
 				r.created_at, r.updated_at, COALESCE(r.started_at, 0) AS started_at, COALESCE(r.finished_at, 0) AS finished_at, d.created_at AS dataset_created_at,
 				COALESCE(r.errors, '') AS errors, COALESCE(r.logs, '') AS logs, r.stats, r.pipelines,
@@ -24,13 +24,13 @@ const (
 		UPDATE dataset_revision SET attempt = attempt WHERE revision_id = $1
 		RETURNING dataset_id, revision, status, runner, attempt, restarts, COALESCE(holder, ''), beat, event_seq, COALESCE(started_at, 0),
 			pipelines, COALESCE(descriptor_key, '')`
-	sqlRows     = `SELECT ` + rowColumns + `, '' FROM pipelines p WHERE p.flow_id = $1 ORDER BY p.position, p.pipeline_id`
+	sqlRows     = `SELECT ` + rowState + `'', '', '' FROM pipelines p WHERE p.flow_id = $1 ORDER BY p.position, p.pipeline_id`
 	sqlPipeline = `
 		UPDATE pipelines SET status = $2, errors = $3, error_count = $4, stats = $5, started_at = $6, finished_at = $7,
-			progress = $8, outputs = $9, updated_at = $10 WHERE pipeline_id = $1`
+			progress = $8, outputs = COALESCE($9, outputs), updated_at = $10, reused = COALESCE($11, reused) WHERE pipeline_id = $1`
 	sqlLogged = `
 		UPDATE pipelines SET status = $2, errors = $3, error_count = $4, stats = $5, started_at = $6, finished_at = $7,
-			progress = $8, outputs = $9, updated_at = $10, logs = $11 WHERE pipeline_id = $1`
+			progress = $8, outputs = COALESCE($9, outputs), updated_at = $10, reused = COALESCE($11, reused), logs = $12 WHERE pipeline_id = $1`
 	sqlRevision = `
 		UPDATE dataset_revision SET status = $2, attempt = $3, restarts = $4, started_at = $5, descriptor_key = $6, event_seq = $8,
 			updated_at = CASE WHEN status <> $2 THEN $7 ELSE updated_at END
@@ -114,7 +114,7 @@ func changes(e event, flow string, now, started, seq int64, p pipeline) []statem
 	if len(e.Stats) > 0 {
 		stats = string(e.Stats)
 	}
-	row := statement{sqlPipeline, []any{e.Pipeline, state, nil, 0, stats, p.started, finished, nil, nil, now}}
+	row := statement{sqlPipeline, []any{e.Pipeline, state, nil, 0, stats, p.started, finished, nil, nil, now, nil}}
 	if len(e.Log) > 0 {
 		row = statement{sqlLogged, append(row.args, `["`+strings.Join(e.Log, `","`)+`"]`)}
 	}

@@ -78,21 +78,7 @@ func (s *sqlite) status(ctx context.Context, dataset string, number int64) (*rev
 		return nil, err
 	}
 	defer func() { _ = rows.Close() }()
-	var v revision
-	for rows.Next() {
-		var one pipeline
-		if err := rows.Scan(v.dest(&one)...); err != nil {
-			return nil, err
-		}
-		v.pipelines = append(v.pipelines, one)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	if len(v.pipelines) == 0 {
-		return nil, errNone
-	}
-	return &v, nil
+	return readRevision(rows)
 }
 
 func (s *sqlite) in(ctx context.Context, fn func(*sql.Tx) error) error {

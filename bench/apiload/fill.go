@@ -63,7 +63,7 @@ func fill(ctx context.Context, o options, dir, database string) (b *bench, err e
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, s.stop()) }()
+	defer func() { err = errors.Join(err, s.Stop()) }()
 	db, err := sqldb.OpenReader(ctx, sqldb.Config{URL: database, Conns: 2})
 	if err != nil {
 		return nil, err
@@ -82,7 +82,7 @@ func fill(ctx context.Context, o options, dir, database string) (b *bench, err e
 		return nil, err
 	}
 	call := func(method, path, body string) ([]byte, error) {
-		req, err := http.NewRequestWithContext(ctx, method, "http://"+s.addr+path, strings.NewReader(body))
+		req, err := http.NewRequestWithContext(ctx, method, s.URL+path, strings.NewReader(body))
 		if err != nil {
 			return nil, err
 		}

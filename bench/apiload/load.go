@@ -13,6 +13,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/datahq/specstore/bench/measure"
 )
 
 // load makes the requests to one server, each of which does its work anew.
@@ -85,18 +87,18 @@ type round struct {
 }
 
 // run asks over a number of connections for some time.
-func (l *load) run(ctx context.Context, s *server, kind string, conns int, long time.Duration) (round, error) {
+func (l *load) run(ctx context.Context, s *measure.Process, kind string, conns int, long time.Duration) (round, error) {
 	all := make([][]time.Duration, conns)
 	failed := make([]error, conns)
 	dials := make([]net.Conn, conns)
 	for i := range dials {
 		var err error
-		if dials[i], err = (&net.Dialer{}).DialContext(ctx, "tcp", s.addr); err != nil {
+		if dials[i], err = (&net.Dialer{}).DialContext(ctx, "tcp", s.Host()); err != nil {
 			return round{}, err
 		}
 		defer func() { _ = dials[i].Close() }()
 	}
-	before, err := s.cpu()
+	before, err := s.CPU()
 	if err != nil {
 		return round{}, err
 	}
@@ -104,11 +106,11 @@ func (l *load) run(ctx context.Context, s *server, kind string, conns int, long 
 	end := begun.Add(long)
 	var wg sync.WaitGroup
 	for i := range conns {
-		wg.Go(func() { all[i], failed[i] = l.ask(ctx, dials[i], s.addr, kind, end) })
+		wg.Go(func() { all[i], failed[i] = l.ask(ctx, dials[i], s.Host(), kind, end) })
 	}
 	wg.Wait()
 	r := round{elapsed: time.Since(begun)}
-	after, err := s.cpu()
+	after, err := s.CPU()
 	r.cpu, r.times = after-before, slices.Concat(all...)
 	return r, errors.Join(errors.Join(failed...), err)
 }

@@ -24,6 +24,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/datahq/specstore/bench/measure"
 	"github.com/datahq/specstore/internal/sqldb"
 	"github.com/datahq/specstore/internal/testkit"
 )
@@ -75,7 +76,7 @@ func run() error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	fmt.Fprintln(os.Stdout, machine())
+	fmt.Fprintln(os.Stdout, measure.Machine())
 	for _, kind := range o.databases {
 		if err := o.measure(ctx, dir, sqldb.Dialect(kind)); err != nil {
 			return fmt.Errorf("%s: %w", kind, err)
@@ -137,15 +138,15 @@ func (o options) compare(ctx context.Context, dir string, maker databases) (err 
 	if err != nil {
 		return err
 	}
-	var sides [2]*server
+	var sides [2]*measure.Process
 	if sides[0], err = startSpecstore(ctx, o.specstore, dir, ours, "embedded"); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, sides[0].stop()) }()
+	defer func() { err = errors.Join(err, sides[0].Stop()) }()
 	if sides[1], err = startFloor(ctx, o.floor, floor); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, sides[1].stop()) }()
+	defer func() { err = errors.Join(err, sides[1].Stop()) }()
 	fmt.Fprintln(os.Stdout, "| request | connections | CPU µs/request | floor | ratio | requests/s | floor | ratio | p50 ms | floor | p99 ms | floor |")
 	fmt.Fprintln(os.Stdout, "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
 	loads := [2]*load{b.load(all), b.load(all)}
@@ -168,7 +169,7 @@ func (o options) compare(ctx context.Context, dir string, maker databases) (err 
 					side := (i + round) % 2
 					r, err := loads[side].run(ctx, sides[side], request, conns, o.round)
 					if err != nil {
-						return fmt.Errorf("%s of %s: %w", request, sides[side].name, err)
+						return fmt.Errorf("%s of %s: %w", request, sides[side].Name, err)
 					}
 					if round > 0 { // the first warms
 						results[side].add(r)
@@ -208,7 +209,7 @@ func (o options) compare(ctx context.Context, dir string, maker databases) (err 
 
 // grow measures specstore with databases of several sizes, in turns.
 func (o options) grow(ctx context.Context, dir string, maker databases) (err error) {
-	servers, loads := make([]*server, len(o.sizes)), make([]*load, len(o.sizes))
+	servers, loads := make([]*measure.Process, len(o.sizes)), make([]*load, len(o.sizes))
 	for i, size := range o.sizes {
 		name := fmt.Sprintf("ours_%d", size)
 		url, err := maker.create(ctx, name)
@@ -227,7 +228,7 @@ func (o options) grow(ctx context.Context, dir string, maker databases) (err err
 		if servers[i], err = startSpecstore(ctx, o.specstore, filepath.Join(dir, name), url, "embedded"); err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, servers[i].stop()) }()
+		defer func() { err = errors.Join(err, servers[i].Stop()) }()
 		loads[i] = b.load(grown)
 	}
 	fmt.Fprintln(os.Stdout, "| request | revisions | CPU µs/request | to the first | p50 ms | to the first | p99 ms |")

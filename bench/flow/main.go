@@ -6,7 +6,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -17,11 +16,12 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/datahq/specstore/bench/measure"
 )
 
 func main() {
@@ -47,7 +47,7 @@ func run(ctx context.Context, binary string, rows, rounds int, growth, peers boo
 	}
 	defer os.RemoveAll(dir)
 	b := &bench{binary: binary, dir: dir}
-	machine()
+	fmt.Printf("%s\n\n", measure.Machine())
 	switch {
 	case growth:
 		return b.growth(ctx, rows, rounds)
@@ -251,19 +251,4 @@ func (b *bench) peers(ctx context.Context, rows, rounds int) error {
 	}
 	table(programs)
 	return nil
-}
-
-// machine prints where the figures come from.
-func machine() {
-	model := "?"
-	if f, err := os.Open("/proc/cpuinfo"); err == nil {
-		defer f.Close()
-		for s := bufio.NewScanner(f); s.Scan(); {
-			if _, name, ok := strings.Cut(s.Text(), ":"); ok && strings.HasPrefix(s.Text(), "model name") {
-				model = strings.TrimSpace(name)
-				break
-			}
-		}
-	}
-	fmt.Printf("%s, %d processors, %s\n\n", model, runtime.NumCPU(), runtime.Version())
 }

@@ -8,22 +8,18 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"slices"
-	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
+	"github.com/datahq/specstore/bench/measure"
 	"github.com/datahq/specstore/client"
 )
 
@@ -49,18 +45,16 @@ func run(ctx context.Context, binary, only string, pushes int) (err error) {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	sync, err := fsync(dir)
+	sync, err := measure.Fsync(dir)
 	if err != nil {
 		return err
 	}
-	begun := time.Now()
+	fmt.Printf("%s; fsync of 4 KiB: %.2f ms (median)\n\n", measure.Machine(), ms(sync))
 	s, err := serve(ctx, binary, dir)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.stop()) }()
-	fmt.Printf("%d processors, %s; fsync of 4 KiB: %.2f ms (median)\n\n", runtime.NumCPU(), runtime.Version(), ms(sync))
-	fmt.Printf("start in an empty folder to the first answer: %.0f ms\n\n", ms(time.Since(begun)))
+	defer func() { err = errors.Join(err, s.Stop()) }()
 	fmt.Println("| push | to SUCCEEDED, median ms | 90th percentile ms | CPU of the server, median ms | pipelines reused |\n|---|---|---|---|---|")
 	version := 0
 	new100KB := func(tables int, changed func(table int) bool) func() map[string][]byte {
@@ -130,77 +124,32 @@ func table(seed, size int) []byte {
 	return b.Bytes()
 }
 
-// fsync is the median time of a write of 4 KiB that is durable.
-func fsync(dir string) (time.Duration, error) {
-	f, err := os.Create(filepath.Join(dir, "fsync"))
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	times := make([]time.Duration, 50)
-	for i := range times {
-		begun := time.Now()
-		if _, err := f.Write(make([]byte, 4<<10)); err != nil {
-			return 0, err
-		}
-		if err := f.Sync(); err != nil {
-			return 0, err
-		}
-		times[i] = time.Since(begun)
-	}
-	slices.Sort(times)
-	return times[len(times)/2], nil
-}
-
-// server is a server of its own, and a client of it.
+// server is a server of its own, and clients of it.
 type server struct {
-	cmd         *exec.Cmd
+	*measure.Process
 	raw, source *client.Client
 }
 
-// serve starts a server on a free port of this machine and waits for its first answer.
+// serve starts a server on SQLite and makes its clients.
 func serve(ctx context.Context, binary, dir string) (*server, error) {
-	data := filepath.Join(dir, "data")
-	cmd := exec.CommandContext(ctx, binary, "serve")
-	cmd.Env = append(os.Environ(), "SPECSTORE_DATA="+data, "SPECSTORE_ADDR=127.0.0.1:0", "DATABASE_URL=")
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	if err := cmd.Start(); err != nil {
+	begun := time.Now()
+	p, err := measure.Serve(ctx, binary, dir, []string{"DATABASE_URL="})
+	if err != nil {
 		return nil, err
 	}
-	s := &server{cmd: cmd}
-	var address string
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			return nil, errors.Join(errors.New("the server does not answer"), s.stop())
-		}
-		text, err := os.ReadFile(filepath.Join(data, "server.json"))
-		var at struct {
-			URL string `json:"url"`
-		}
-		if err != nil || json.Unmarshal(text, &at) != nil {
-			continue
-		}
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, at.URL+"/healthz", nil)
-		if err != nil {
-			return nil, errors.Join(err, s.stop())
-		}
-		if res, err := http.DefaultClient.Do(req); err == nil {
-			address = at.URL
-			res.Body.Close()
-			break
-		}
-	}
-	var err error
-	if s.raw, err = s.client(ctx, binary, data, address, "rawstore"); err == nil {
-		s.source, err = s.client(ctx, binary, data, address, "source")
+	s := &server{Process: p}
+	fmt.Printf("start in an empty folder to the first answer: %.0f ms\n\n", ms(time.Since(begun)))
+	data := filepath.Join(dir, "data")
+	if s.raw, err = s.client(ctx, binary, data, "rawstore"); err == nil {
+		s.source, err = s.client(ctx, binary, data, "source")
 	}
 	if err != nil {
-		return nil, errors.Join(err, s.stop())
+		return nil, errors.Join(err, s.Stop())
 	}
 	return s, nil
 }
 
-func (s *server) client(ctx context.Context, binary, data, address, service string) (*client.Client, error) {
+func (s *server) client(ctx context.Context, binary, data, service string) (*client.Client, error) {
 	cmd := exec.CommandContext(ctx, binary, "token", "--owner", owner, "--service", service, "--max-datasets", "100")
 	cmd.Env = append(os.Environ(), "SPECSTORE_DATA="+data, "DATABASE_URL=")
 	cmd.Stderr = os.Stderr
@@ -208,14 +157,7 @@ func (s *server) client(ctx context.Context, binary, data, address, service stri
 	if err != nil {
 		return nil, fmt.Errorf("token: %w", err)
 	}
-	return client.New(client.Config{Server: address, Token: strings.TrimSpace(string(token))})
-}
-
-func (s *server) stop() error {
-	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		return err
-	}
-	return s.cmd.Wait()
+	return client.New(client.Config{Server: s.URL, Token: strings.TrimSpace(string(token))})
 }
 
 // pushed is what a push took.
@@ -226,7 +168,7 @@ type pushed struct {
 
 // push sends the files, then a spec of them, and follows the flow to its end.
 func (s *server) push(ctx context.Context, dataset string, files map[string][]byte) (pushed, error) {
-	before, err := s.cpu()
+	before, err := s.CPU()
 	if err != nil {
 		return pushed{}, err
 	}
@@ -274,7 +216,7 @@ func (s *server) push(ctx context.Context, dataset string, files map[string][]by
 		}
 	}
 	wall := time.Since(begun)
-	after, err := s.cpu()
+	after, err := s.CPU()
 	if err != nil {
 		return pushed{}, err
 	}
@@ -292,24 +234,4 @@ func (s *server) push(ctx context.Context, dataset string, files map[string][]by
 		}
 	}
 	return p, nil
-}
-
-// cpu is the processor time of the server so far, in steps of a clock tick.
-func (s *server) cpu() (time.Duration, error) {
-	text, err := os.ReadFile("/proc/" + strconv.Itoa(s.cmd.Process.Pid) + "/stat")
-	if err != nil {
-		return 0, err
-	}
-	// proc_pid_stat(5): fields 14 and 15, in ticks of a hundredth of a second.
-	_, rest, _ := strings.Cut(string(text), ") ")
-	fields := strings.Fields(rest)
-	var ticks int64
-	for _, f := range fields[11:13] {
-		n, err := strconv.ParseInt(f, 10, 64)
-		if err != nil {
-			return 0, err
-		}
-		ticks += n
-	}
-	return time.Duration(ticks) * 10 * time.Millisecond, nil
 }

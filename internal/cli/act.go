@@ -28,11 +28,7 @@ Exit codes: 0 it succeeded, 1 it failed, 3 the server did not answer or refused.
 				if !noWait {
 					return follow(ctx, env, cl, dataset, rev, asJSON, quiet)
 				}
-				status, err := cl.Status(ctx, dataset, rev)
-				if err != nil {
-					return serverError(err)
-				}
-				return showStatus(env.Stdout, status, asJSON)
+				return show(ctx, env, cl, dataset, rev, asJSON)
 			})
 		},
 	}

@@ -115,11 +115,7 @@ func push(ctx context.Context, env *Env, cl *client.Client, raw map[string]any, 
 		fmt.Fprintf(env.Stderr, "ACCEPTED   %s\n", accepted.FlowID)
 	}
 	if o.noWait {
-		status, err := source.Status(ctx, accepted.DatasetID, accepted.Revision())
-		if err != nil {
-			return serverError(err)
-		}
-		return showStatus(env.Stdout, status, o.asJSON)
+		return show(ctx, env, source, accepted.DatasetID, accepted.Revision(), o.asJSON)
 	}
 	return follow(ctx, env, cl, accepted.DatasetID, accepted.Revision(), o.asJSON, o.quiet)
 }

@@ -72,22 +72,12 @@ Exit codes: 0 it succeeded or is open, 1 it failed, 3 the server did not answer 
 knows no such revision.`,
 		Args: oneArg,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			dataset, rev, err := revisionArg(args[0])
-			if err != nil {
-				return err
-			}
-			cl, err := conn.connect(cmd.Context(), env, cmd)
-			if err != nil {
-				return err
-			}
-			if watch {
-				return follow(cmd.Context(), env, cl, dataset, rev, asJSON, quiet)
-			}
-			status, err := cl.Status(cmd.Context(), dataset, rev)
-			if err != nil {
-				return serverError(err)
-			}
-			return showStatus(env.Stdout, status, asJSON)
+			return conn.act(cmd, env, args[0], func(ctx context.Context, cl *client.Client, dataset, rev string) error {
+				if watch {
+					return follow(ctx, env, cl, dataset, rev, asJSON, quiet)
+				}
+				return show(ctx, env, cl, dataset, rev, asJSON)
+			})
 		},
 	}
 	conn.flags(cmd)
@@ -125,6 +115,11 @@ func follow(ctx context.Context, env *Env, cl *client.Client, dataset, rev strin
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	return show(ctx, env, cl, dataset, rev, asJSON)
+}
+
+// show asks how a revision stands and prints it.
+func show(ctx context.Context, env *Env, cl *client.Client, dataset, rev string, asJSON bool) error {
 	status, err := cl.Status(ctx, dataset, rev)
 	if err != nil {
 		return serverError(err)

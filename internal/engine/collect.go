@@ -31,7 +31,7 @@ func (r *run) collectFor(n *node) error {
 			if err != nil {
 				return err
 			}
-			t.reports = append(t.reports, n)
+			n.tables, t.reports = append(n.tables, t), append(t.reports, n)
 			t.waiting = append(t.waiting, n)
 		}
 		return nil

@@ -150,8 +150,8 @@ type Flow struct {
 	Report func(ctx context.Context, news []Event) error
 	// Temp is an existing folder for files in the making; the caller removes it.
 	Temp string
-	// Done holds what pipelines published in an earlier attempt. They are not
-	// run again and no news of them is given.
+	// Done holds what pipelines published in an earlier attempt. Those whose files
+	// are still there are not run again and no news of them is given.
 	Done map[string]*Result
 	// Earlier holds what earlier flows of the dataset published, by the last part of
 	// the pipeline's ID, the newest first. What was made of the same inputs is
@@ -213,7 +213,7 @@ func Execute(ctx context.Context, flow Flow) (*Outcome, error) {
 	r := &run{Flow: flow, byID: map[string]*node{}, byURL: map[string]*source{}, named: map[string]*table{}}
 	r.reading.limit, r.making.limit = sourcesAtOnce, pipelinesAtOnce()
 	defer r.close()
-	if err := r.compile(); err != nil {
+	if err := r.compile(ctx); err != nil {
 		return nil, err
 	}
 	if err := r.execute(ctx); err != nil {

@@ -17,9 +17,10 @@ type node struct {
 	deps         []*node
 	pkg          *processor.Package // nil where it cannot be run at all
 	// make makes what the pipeline publishes, once nothing is waited for.
-	make  func(ctx context.Context) (*Result, error)
-	waits int     // inputs that are not there yet, and one while the graph is made
-	next  []*node // those that depend on it and have not ended
+	make   func(ctx context.Context) (*Result, error)
+	tables []*table // of a report
+	waits  int      // inputs that are not there yet, and one while the graph is made
+	next   []*node  // those that depend on it and have not ended
 
 	started, ended, success bool
 	errors                  []string
@@ -35,7 +36,7 @@ func (n *node) logf(format string, args ...any) {
 
 // compile makes the nodes. A pipeline with a step that the engine does not have
 // fails; the others run.
-func (r *run) compile() error {
+func (r *run) compile(ctx context.Context) error {
 	flowID := r.Pipelines[len(r.Pipelines)-1].ID
 	broken := map[*node]error{}
 	for _, p := range r.Pipelines {
@@ -58,7 +59,7 @@ func (r *run) compile() error {
 			broken[n] = err
 			continue
 		}
-		if result, ok := r.Done[n.id]; ok {
+		if result := r.Done[n.id]; result != nil && r.there(ctx, result) {
 			n.started, n.ended, n.success, n.result, n.inputs = true, true, true, result, result.Inputs
 		}
 	}

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/datahq/specstore/internal/format/formattest"
+
 	"github.com/datahq/specstore/internal/datapackage"
 	"github.com/datahq/specstore/internal/format"
 	"github.com/datahq/specstore/internal/format/tables"
@@ -242,24 +244,13 @@ func readRows(t *testing.T, from tables.Source, o tables.Options) (header []stri
 		return nil, nil, nil, err
 	}
 	defer r.Close()
-	if header, err = r.Header(); err != nil {
-		return header, nil, nil, err
-	}
-	for {
-		b, err := r.Next()
-		if err == io.EOF {
-			return header, rows, numbers, nil
+	header, err = formattest.EachRow(r, func(b *stream.Batch, i int) error {
+		var cells []any
+		for c := range b.Width(i) {
+			cells = append(cells, readCell(b, i, c))
 		}
-		if err != nil {
-			return header, rows, numbers, err
-		}
-		for i := range b.Rows() {
-			var cells []any
-			for c := range b.Width(i) {
-				cells = append(cells, readCell(b, i, c))
-			}
-			rows, numbers = append(rows, cells), append(numbers, b.Number(i))
-		}
-		b.Release()
-	}
+		rows, numbers = append(rows, cells), append(numbers, b.Number(i))
+		return nil
+	})
+	return header, rows, numbers, err
 }

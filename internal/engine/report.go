@@ -82,11 +82,7 @@ func (r *run) report(ctx context.Context, n *node) (*Result, error) {
 	defer s.close()
 	n.parts = map[string]string{}
 	w := &reportWriter{w: s}
-	for _, res := range n.pkg.Report.Tables {
-		t, err := r.table(res)
-		if err != nil {
-			return nil, err
-		}
+	for _, t := range n.tables {
 		n.parts[t.name()] = r.inputsOfTable(t)
 		if t.told != nil {
 			n.logf("%s: as in the report of an earlier flow", t.name())

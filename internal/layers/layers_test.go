@@ -70,7 +70,7 @@ func TestLayers(t *testing.T) {
 			level[name] = i
 		}
 	}
-	tests := []string{"internal/testkit", "internal/layers", "internal/objstore/objstoretest", "internal/service/servicetest"}
+	tests := []string{"internal/testkit", "internal/layers", "internal/format/formattest", "internal/objstore/objstoretest", "internal/service/servicetest"}
 	d := json.NewDecoder(bytes.NewReader(out))
 	for {
 		var p goPackage

@@ -227,22 +227,6 @@ func (p *row) public() Pipeline {
 	}
 }
 
-// Done gives what the pipelines of a flow that have succeeded recorded as their
-// outputs, by pipeline ID.
-func (s *Store) Done(ctx context.Context, flowID string) (map[string]json.RawMessage, error) {
-	r, err := s.Flow(ctx, flowID)
-	if err != nil {
-		return nil, err
-	}
-	done := map[string]json.RawMessage{}
-	for _, p := range r.Pipelines {
-		if p.State == Succeeded {
-			done[p.ID] = p.Outputs
-		}
-	}
-	return done, nil
-}
-
 // Dataset is a line of a list of datasets.
 type Dataset struct {
 	ID, OwnerID, Owner string

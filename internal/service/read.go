@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/datahq/specstore/internal/auth"
-	"github.com/datahq/specstore/internal/engine"
 	"github.com/datahq/specstore/internal/errs"
 	"github.com/datahq/specstore/internal/flowspec"
 	"github.com/datahq/specstore/internal/jsondiff"
@@ -134,7 +133,7 @@ func (s *Service) Datasets(ctx context.Context, token, ownerID, after string, li
 // Revisions lists the revisions of a dataset, newest first, at most limit of those
 // below a number; 0 is any. Who may not read the dataset is told that it is not there.
 func (s *Service) Revisions(ctx context.Context, token, datasetID string, before int64, limit int) ([]registry.RevisionInfo, error) {
-	latest, err := s.Status(ctx, token, datasetID, "latest")
+	latest, err := s.Standing(ctx, token, datasetID, "latest")
 	if err != nil {
 		return nil, err
 	}
@@ -205,8 +204,10 @@ func (s *Service) Report(ctx context.Context, token, datasetID, which string) (o
 		return "", err
 	}
 	for _, p := range r.Pipelines {
-		var result engine.Result
-		if p.ID == r.ID+"/"+plan.ReportName && p.State == registry.Succeeded && json.Unmarshal(p.Outputs, &result) == nil && len(result.Outputs) == 1 {
+		if p.ID != r.ID+"/"+plan.ReportName {
+			continue
+		}
+		if result := published(p); result != nil && len(result.Outputs) == 1 {
 			return result.Outputs[0].Key, nil
 		}
 	}

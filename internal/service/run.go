@@ -190,24 +190,26 @@ func whileAway(ctx context.Context, f func() error) error {
 	}
 }
 
-// done gives what earlier attempts published and what is still there.
+// published is what a pipeline that succeeded recorded; nil where it did not, or where
+// another runner or version did, whose records are others.
+func published(p registry.Pipeline) *engine.Result {
+	result := &engine.Result{}
+	if p.State != registry.Succeeded || json.Unmarshal(p.Outputs, result) != nil {
+		return nil
+	}
+	return result
+}
+
+// done gives what earlier attempts published.
 func (s *Service) done(ctx context.Context, flowID string) (map[string]*engine.Result, error) {
-	recorded, err := s.Registry.Done(ctx, flowID)
+	r, err := s.Registry.Flow(ctx, flowID)
 	if err != nil {
 		return nil, err
 	}
 	done := map[string]*engine.Result{}
-	for id, outputs := range recorded {
-		var result engine.Result
-		if err := json.Unmarshal(outputs, &result); err != nil {
-			continue // made by another version: run again
-		}
-		there := true
-		for _, o := range result.Outputs {
-			there = there && s.Packages.Has(ctx, o.Key, o.Bytes)
-		}
-		if there {
-			done[id] = &result
+	for _, p := range r.Pipelines {
+		if result := published(p); result != nil {
+			done[p.ID] = result
 		}
 	}
 	return done, nil
@@ -218,24 +220,27 @@ func (s *Service) earlier(ctx context.Context, c *registry.Claim) (map[string][]
 	earlier := map[string][]engine.Earlier{}
 	seen := map[string]bool{c.FlowID: true}
 	for _, which := range []string{text(c.Number - 1), "successful"} {
-		r, err := s.Registry.Revision(ctx, c.DatasetID, which)
+		// Mostly they are one, and all of it is much to read.
+		at, err := s.Registry.Standing(ctx, c.DatasetID, which)
 		if errs.Is(err, errs.NotFound) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		if seen[r.ID] || !r.State.Ended() || r.Number > c.Number {
+		if seen[at.ID] || !at.State.Ended() || at.Number > c.Number {
 			continue
 		}
-		seen[r.ID] = true
+		seen[at.ID] = true
+		r, err := s.Registry.Flow(ctx, at.ID)
+		if err != nil {
+			return nil, err
+		}
 		for _, p := range r.Pipelines {
-			result := &engine.Result{}
-			if p.State != registry.Succeeded || json.Unmarshal(p.Outputs, result) != nil {
-				continue // of another runner, or made by another version
+			if result := published(p); result != nil {
+				artifact := strings.TrimPrefix(strings.TrimPrefix(p.ID, r.ID), "/")
+				earlier[artifact] = append(earlier[artifact], engine.Earlier{FlowID: r.ID, Result: result})
 			}
-			artifact := strings.TrimPrefix(strings.TrimPrefix(p.ID, r.ID), "/")
-			earlier[artifact] = append(earlier[artifact], engine.Earlier{FlowID: r.ID, Result: result})
 		}
 	}
 	return earlier, nil

@@ -9,6 +9,9 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"github.com/datahq/specstore/internal/format/formattest"
+	"github.com/datahq/specstore/internal/stream"
+
 	"github.com/datahq/specstore/internal/format"
 	ours "github.com/datahq/specstore/internal/format/csv"
 )
@@ -28,27 +31,15 @@ func readFrom(from io.Reader, o ours.Options) (header []string, rows []row, err 
 	if err != nil {
 		return nil, nil, err
 	}
-	header, err = r.Header()
-	if err != nil {
-		return nil, nil, err
-	}
-	for {
-		b, err := r.Next()
-		if err == io.EOF {
-			return header, rows, nil
+	header, err = formattest.EachRow(r, func(b *stream.Batch, i int) error {
+		cells := make([]string, b.Width(i))
+		for c := range cells {
+			cells[c] = string(b.Cell(i, c))
 		}
-		if err != nil {
-			return header, rows, err
-		}
-		for i := range b.Rows() {
-			cells := make([]string, b.Width(i))
-			for c := range cells {
-				cells[c] = string(b.Cell(i, c))
-			}
-			rows = append(rows, row{b.Number(i), cells})
-		}
-		b.Release()
-	}
+		rows = append(rows, row{b.Number(i), cells})
+		return nil
+	})
+	return header, rows, err
 }
 
 // TestNUL: a NUL byte is refused with its row; between quotes, where the writer puts

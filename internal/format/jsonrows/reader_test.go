@@ -13,6 +13,9 @@ import (
 	"testing/iotest"
 	"unicode/utf8"
 
+	"github.com/datahq/specstore/internal/format/formattest"
+	"github.com/datahq/specstore/internal/stream"
+
 	"github.com/datahq/specstore/internal/format"
 	"github.com/datahq/specstore/internal/format/jsonrows"
 )
@@ -24,26 +27,15 @@ func read(from io.Reader, o jsonrows.Options) (labels, rows, notes []string, err
 		return nil, nil, nil, err
 	}
 	defer r.Close()
-	if labels, err = r.Header(); err != nil {
-		return nil, nil, nil, err
-	}
-	for {
-		b, err := r.Next()
-		if err == io.EOF {
-			return labels, rows, r.Notes(), nil
+	labels, err = formattest.EachRow(r, func(b *stream.Batch, i int) error {
+		row := fmt.Sprint(b.Number(i))
+		for c := range b.Width(i) {
+			row += fmt.Sprintf("|%c:%s", "tnifbdTDj"[b.Kind(i, c)], b.Cell(i, c))
 		}
-		if err != nil {
-			return labels, rows, r.Notes(), err
-		}
-		for i := range b.Rows() {
-			row := fmt.Sprint(b.Number(i))
-			for c := range b.Width(i) {
-				row += fmt.Sprintf("|%c:%s", "tnifbdTDj"[b.Kind(i, c)], b.Cell(i, c))
-			}
-			rows = append(rows, row)
-		}
-		b.Release()
-	}
+		rows = append(rows, row)
+		return nil
+	})
+	return labels, rows, r.Notes(), err
 }
 
 func TestRead(t *testing.T) {

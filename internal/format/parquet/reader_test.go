@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/datahq/specstore/internal/format/formattest"
+
 	"github.com/datahq/specstore/internal/format"
 	"github.com/datahq/specstore/internal/format/parquet"
 	"github.com/datahq/specstore/internal/stream"
@@ -29,40 +31,30 @@ func readAll(path string) (rows []row, notes []string, err error) {
 }
 
 func drain(r *parquet.Reader) (rows []row, notes []string, err error) {
-	labels, err := r.Header()
-	if err != nil {
+	header := row{}
+	labels, err := formattest.EachRow(r, func(b *stream.Batch, i int) error {
+		if int(b.Number(i)) != len(rows)+2 {
+			return errors.New("a row has a wrong number")
+		}
+		cells := row{}
+		for c := range b.Width(i) {
+			if b.Null(i, c) {
+				cells = append(cells, nil)
+				continue
+			}
+			text := string(b.Cell(i, c))
+			cells = append(cells, &text)
+		}
+		rows = append(rows, cells)
+		return nil
+	})
+	if labels == nil {
 		return nil, nil, err
 	}
-	header := row{}
 	for _, l := range labels {
 		header = append(header, &l)
 	}
-	rows = append(rows, header)
-	for {
-		b, err := r.Next()
-		if err == io.EOF {
-			return rows, r.Notes(), nil
-		}
-		if err != nil {
-			return rows, nil, err
-		}
-		for i := range b.Rows() {
-			if int(b.Number(i)) != len(rows)+1 {
-				return rows, nil, errors.New("a row has a wrong number")
-			}
-			cells := row{}
-			for c := range b.Width(i) {
-				if b.Null(i, c) {
-					cells = append(cells, nil)
-					continue
-				}
-				text := string(b.Cell(i, c))
-				cells = append(cells, &text)
-			}
-			rows = append(rows, cells)
-		}
-		b.Release()
-	}
+	return append([]row{header}, rows...), r.Notes(), err
 }
 
 func compare(t *testing.T, got, want []row) {

@@ -6,7 +6,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"math/rand/v2"
 	"os"
@@ -15,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/datahq/specstore/internal/format/formattest"
 
 	"github.com/datahq/specstore/internal/format"
 	"github.com/datahq/specstore/internal/format/sqlite"
@@ -87,29 +88,18 @@ func readAll(path, table string) (labels []string, rows [][]cell, notes []string
 		return nil, nil, nil, err
 	}
 	defer r.Close()
-	if labels, err = r.Header(); err != nil {
-		return nil, nil, nil, err
-	}
-	for {
-		b, err := r.Next()
-		if err == io.EOF {
-			return labels, rows, r.Notes(), nil
+	labels, err = formattest.EachRow(r, func(b *stream.Batch, i int) error {
+		if b.Number(i) != int64(len(rows)+2) {
+			return errors.New("a row has a wrong number")
 		}
-		if err != nil {
-			return labels, rows, nil, err
+		var row []cell
+		for c := range b.Width(i) {
+			row = append(row, cell{b.Kind(i, c), string(b.Cell(i, c))})
 		}
-		for i := range b.Rows() {
-			if b.Number(i) != int64(len(rows)+2) {
-				return nil, nil, nil, errors.New("a row has a wrong number")
-			}
-			var row []cell
-			for c := range b.Width(i) {
-				row = append(row, cell{b.Kind(i, c), string(b.Cell(i, c))})
-			}
-			rows = append(rows, row)
-		}
-		b.Release()
-	}
+		rows = append(rows, row)
+		return nil
+	})
+	return labels, rows, r.Notes(), err
 }
 
 // TestSameValues: a table that was written is read again with the same values.

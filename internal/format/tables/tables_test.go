@@ -17,6 +17,8 @@ import (
 	"testing"
 	"testing/iotest"
 
+	"github.com/datahq/specstore/internal/format/formattest"
+
 	"github.com/datahq/specstore/internal/format"
 	"github.com/datahq/specstore/internal/format/parquet"
 	"github.com/datahq/specstore/internal/format/sqlite"
@@ -37,26 +39,15 @@ func read(t testing.TB, body []byte, resource map[string]any, named string) (lab
 		return nil, nil, err
 	}
 	defer r.Close()
-	if labels, err = r.Header(); err != nil {
-		return nil, nil, err
-	}
-	for {
-		b, err := r.Next()
-		if err == io.EOF {
-			return labels, rows, nil
+	labels, err = formattest.EachRow(r, func(b *stream.Batch, i int) error {
+		var cells []string
+		for c := range b.Width(i) {
+			cells = append(cells, string(b.Cell(i, c)))
 		}
-		if err != nil {
-			return labels, rows, err
-		}
-		for i := range b.Rows() {
-			var cells []string
-			for c := range b.Width(i) {
-				cells = append(cells, string(b.Cell(i, c)))
-			}
-			rows = append(rows, strings.Join(cells, "|"))
-		}
-		b.Release()
-	}
+		rows = append(rows, strings.Join(cells, "|"))
+		return nil
+	})
+	return labels, rows, err
 }
 
 func gz(t testing.TB, parts ...string) []byte {

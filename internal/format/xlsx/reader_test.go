@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/datahq/specstore/internal/format/formattest"
+
 	"github.com/datahq/specstore/internal/format"
 	"github.com/datahq/specstore/internal/format/xlsx"
 	"github.com/datahq/specstore/internal/stream"
@@ -98,27 +100,15 @@ type row struct {
 
 // readAll reads a table to its end or to an error, and gives what came before it.
 func readAll(r format.Reader) (header []string, rows []row, err error) {
-	header, err = r.Header()
-	if err != nil {
-		return nil, nil, err
-	}
-	for {
-		b, err := r.Next()
-		if err == io.EOF {
-			return header, rows, nil
+	header, err = formattest.EachRow(r, func(b *stream.Batch, i int) error {
+		cells := make([]string, b.Width(i))
+		for c := range cells {
+			cells[c] = cell(b.Kind(i, c), string(b.Cell(i, c)))
 		}
-		if err != nil {
-			return header, rows, err
-		}
-		for i := range b.Rows() {
-			cells := make([]string, b.Width(i))
-			for c := range cells {
-				cells[c] = cell(b.Kind(i, c), string(b.Cell(i, c)))
-			}
-			rows = append(rows, row{b.Number(i), cells})
-		}
-		b.Release()
-	}
+		rows = append(rows, row{b.Number(i), cells})
+		return nil
+	})
+	return header, rows, err
 }
 
 // read reads a workbook to its end or to an error.
