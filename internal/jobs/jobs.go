@@ -239,7 +239,7 @@ func (q *Queue) Enqueue(ctx context.Context, tx sqldb.Tx) error {
 // Wake makes the workers look for tickets now; it is for after the commit of what
 // [Queue.Enqueue] was part of. Nothing is lost where it fails: the ticket is found a
 // second later.
-func (q *Queue) Wake(context.Context) { q.wake() }
+func (q *Queue) Wake() { q.wake() }
 
 // Start lets the workers take tickets until [Queue.Stop]; the end of ctx does not
 // stop them.

@@ -126,7 +126,7 @@ func BenchmarkWake(b *testing.B) {
 		if err := db.Tx(b.Context(), q.Enqueue); err != nil {
 			b.Fatal(err)
 		}
-		q.Wake(b.Context())
+		q.Wake()
 		<-ran
 		<-ran // the ticket that woke the workers
 	}

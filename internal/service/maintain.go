@@ -32,7 +32,7 @@ func (s *Service) Maintain(ctx context.Context) {
 			s.Log.WarnContext(ctx, "flow taken back: its run fell silent", "flow", flow)
 		}
 		if len(taken) > 0 {
-			s.Jobs.Wake(ctx)
+			s.Jobs.Wake()
 		}
 		if err == nil && time.Since(pruned) > pruneEvery {
 			err = s.Registry.Prune(ctx, s.Now().Add(-eventsFor))

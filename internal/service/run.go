@@ -68,7 +68,7 @@ func (s *Service) RunNext(ctx context.Context) error {
 func (s *Service) release(ctx context.Context, c *registry.Claim) error {
 	err := s.Registry.Release(ctx, c.FlowID, c.Attempt, s.Jobs.Enqueue)
 	if err == nil {
-		s.Jobs.Wake(ctx)
+		s.Jobs.Wake()
 	}
 	return err
 }

@@ -29,7 +29,7 @@ import (
 // that has committed.
 type Enqueuer interface {
 	Enqueue(ctx context.Context, tx sqldb.Tx) error
-	Wake(ctx context.Context)
+	Wake()
 }
 
 // Pipelines is a datapackage-pipelines service, which runs flows elsewhere.
@@ -139,7 +139,7 @@ func (s *Service) Retry(ctx context.Context, token, datasetID, which string) (bo
 	}
 	done, err := s.Registry.Retry(ctx, r.ID, s.Jobs.Enqueue)
 	if done {
-		s.Jobs.Wake(ctx)
+		s.Jobs.Wake()
 	}
 	return done, err
 }

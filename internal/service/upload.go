@@ -62,7 +62,7 @@ func (s *Service) Upload(ctx context.Context, token string, body []byte, idempot
 	}
 	switch n.Runner {
 	case registry.Embedded:
-		s.Jobs.Wake(ctx)
+		s.Jobs.Wake()
 	case registry.DPP:
 		s.news.wake()
 	case registry.External: // nobody is told
