@@ -33,7 +33,7 @@ bench: bin/specstore $(BENCH:%=bin/%) ## Measure flows, pushes and the API besid
 bench-short: bin/specstore $(BENCH:%=bin/%) ## The same on little data, to see that it runs
 	bin/flow -rows 50000 -rounds 2
 	bin/push -n 3
-	bin/apiload -datasets 200 -rounds 1 -round 200ms -conns 1,16
+	bin/apiload -datasets 200 -rounds 1 -each 20 -conns 1,16
 
 bench-growth: bin/specstore bin/flow bin/apiload ## Measure 10 million rows and a million revisions (half an hour, 20 GB of disk)
 	bin/flow -growth -rows 10000000 -rounds 3

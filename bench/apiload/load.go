@@ -21,13 +21,15 @@ import (
 type load struct {
 	*bench
 	shape
+	round   time.Duration
+	each    int // of requests of a connection in a round; 0 is as many as fit its time
 	tokens  []string
 	updates atomic.Int64 // how many were sent
 	others  atomic.Int64
 }
 
-func (b *bench) load(s shape) *load {
-	l := &load{bench: b, shape: s}
+func (b *bench) load(o options, s shape) *load {
+	l := &load{bench: b, shape: s, round: o.round, each: o.each}
 	for i := range owners {
 		token, err := b.token(ownerOf(i))
 		if err != nil {
@@ -68,7 +70,7 @@ func (l *load) request(b *bytes.Buffer, kind, host, etag string) error {
 		flows := l.open * l.opens
 		step := n / flows
 		if step >= 2*(len(l.pipelines)-1) {
-			return errors.New("there is nothing left to update: use more -datasets or shorter rounds")
+			return errors.New("there is nothing left to update: use more -datasets, or fewer or shorter rounds")
 		}
 		post("/source/update", "", update(fmt.Sprintf("%s/%d", datasetOf(n%l.open), l.ended+1+n%flows/l.open), l.pipelines[step/2], []string{"start", "finish"}[step%2]))
 	case "upload":
@@ -86,8 +88,9 @@ type round struct {
 	times   []time.Duration // of each request
 }
 
-// run asks over a number of connections for some time.
-func (l *load) run(ctx context.Context, s *measure.Process, kind string, conns int, long time.Duration) (round, error) {
+// run sends requests over a number of connections, on each for the time of a round or,
+// where -each states it, a number of them.
+func (l *load) run(ctx context.Context, s *measure.Process, kind string, conns int) (round, error) {
 	all := make([][]time.Duration, conns)
 	failed := make([]error, conns)
 	dials := make([]net.Conn, conns)
@@ -103,10 +106,10 @@ func (l *load) run(ctx context.Context, s *measure.Process, kind string, conns i
 		return round{}, err
 	}
 	begun := time.Now()
-	end := begun.Add(long)
+	end := begun.Add(l.round)
 	var wg sync.WaitGroup
 	for i := range conns {
-		wg.Go(func() { all[i], failed[i] = l.ask(ctx, dials[i], s.Host(), kind, end) })
+		wg.Go(func() { all[i], failed[i] = l.ask(ctx, dials[i], s.Host(), kind, l.until(end)) })
 	}
 	wg.Wait()
 	r := round{elapsed: time.Since(begun)}
@@ -115,12 +118,21 @@ func (l *load) run(ctx context.Context, s *measure.Process, kind string, conns i
 	return r, errors.Join(errors.Join(failed...), err)
 }
 
-// ask sends one request after the other over a connection.
-func (l *load) ask(ctx context.Context, conn net.Conn, host, kind string, end time.Time) (times []time.Duration, err error) {
+// until returns what reports whether a connection that has sent a number of requests by
+// a time sends no more in its round.
+func (l *load) until(end time.Time) func(sent int, now time.Time) bool {
+	if l.each > 0 {
+		return func(sent int, _ time.Time) bool { return sent >= l.each }
+	}
+	return func(_ int, now time.Time) bool { return !now.Before(end) }
+}
+
+// ask sends one request after the other over a connection until its round is over.
+func (l *load) ask(ctx context.Context, conn net.Conn, host, kind string, over func(sent int, now time.Time) bool) (times []time.Duration, err error) {
 	in := bufio.NewReaderSize(conn, 64<<10)
 	var out bytes.Buffer
 	etag := ""
-	for now := time.Now(); now.Before(end) && ctx.Err() == nil; {
+	for now := time.Now(); !over(len(times), now) && ctx.Err() == nil; {
 		out.Reset()
 		if err := l.request(&out, kind, host, etag); err != nil {
 			return nil, err

@@ -38,6 +38,7 @@ type options struct {
 	datasets         int
 	rounds           int
 	round            time.Duration
+	each             int // requests of a connection in a round; 0 is by time
 	growth           bool
 }
 
@@ -55,6 +56,7 @@ func run() error {
 	flag.IntVar(&o.datasets, "datasets", 10_000, "how many there are")
 	flag.IntVar(&o.rounds, "rounds", 7, "how many of each server are measured, for each number of connections")
 	flag.DurationVar(&o.round, "round", 500*time.Millisecond, "how long each takes")
+	flag.IntVar(&o.each, "each", 0, "`number` of requests that each connection sends in a round; 0 is as many as fit -round")
 	flag.BoolVar(&o.growth, "growth", false, "measure specstore alone, as its database grows")
 	databases := flag.String("databases", "postgres,sqlite", "which")
 	requests := flag.String("requests", "status,status-open,not-modified,update,upload", "which")
@@ -149,7 +151,7 @@ func (o options) compare(ctx context.Context, dir string, maker databases) (err 
 	defer func() { err = errors.Join(err, sides[1].Stop()) }()
 	fmt.Fprintln(os.Stdout, "| request | connections | CPU µs/request | floor | ratio | requests/s | floor | ratio | p50 ms | floor | p99 ms | floor |")
 	fmt.Fprintln(os.Stdout, "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
-	loads := [2]*load{b.load(all), b.load(all)}
+	loads := [2]*load{b.load(o, all), b.load(o, all)}
 	for _, request := range o.requests {
 		for _, conns := range o.conns {
 			var results [2]results
@@ -167,7 +169,7 @@ func (o options) compare(ctx context.Context, dir string, maker databases) (err 
 				}
 				for i := range sides {
 					side := (i + round) % 2
-					r, err := loads[side].run(ctx, sides[side], request, conns, o.round)
+					r, err := loads[side].run(ctx, sides[side], request, conns)
 					if err != nil {
 						return fmt.Errorf("%s of %s: %w", request, sides[side].Name, err)
 					}
@@ -194,7 +196,7 @@ func (o options) compare(ctx context.Context, dir string, maker databases) (err 
 		for _, conns := range o.conns {
 			var a results
 			for range o.rounds {
-				r, err := loads[0].run(ctx, sides[0], request, conns, o.round)
+				r, err := loads[0].run(ctx, sides[0], request, conns)
 				if err != nil {
 					return err
 				}
@@ -229,7 +231,7 @@ func (o options) grow(ctx context.Context, dir string, maker databases) (err err
 			return err
 		}
 		defer func() { err = errors.Join(err, servers[i].Stop()) }()
-		loads[i] = b.load(grown)
+		loads[i] = b.load(o, grown)
 	}
 	fmt.Fprintln(os.Stdout, "| request | revisions | CPU µs/request | to the first | p50 ms | to the first | p99 ms |")
 	fmt.Fprintln(os.Stdout, "|---|---:|---:|---:|---:|---:|---:|")
@@ -238,7 +240,7 @@ func (o options) grow(ctx context.Context, dir string, maker databases) (err err
 		for round := range o.rounds + 2 {
 			for n := range servers {
 				i := (n + round) % len(servers)
-				one, err := loads[i].run(ctx, servers[i], request, 4, o.round)
+				one, err := loads[i].run(ctx, servers[i], request, 4)
 				if err != nil {
 					return fmt.Errorf("%s: %w", request, err)
 				}

@@ -147,7 +147,7 @@ func TestWatchAcross(t *testing.T) {
 		changes, stop := f.Watch(id)
 		defer stop()
 		there.apply(registry.Event{Pipeline: id + "/a", Kind: registry.KindFinish, Success: true})
-		deadline := time.After(10 * time.Second)
+		deadline := time.After(time.Minute)
 		for {
 			select {
 			case <-changes:

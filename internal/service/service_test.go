@@ -203,7 +203,7 @@ func (f *fixture) running(ctx context.Context, s *source) <-chan error {
 	case <-s.reading:
 	case err := <-done:
 		f.Fatalf("the run ended: %v", err)
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		f.Fatal("the source is not read")
 	}
 	return done
@@ -327,7 +327,7 @@ func (f *fixture) stopsAny(done <-chan error) {
 		if err != nil {
 			f.Error(err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		f.Fatal("the run goes on")
 	}
 }
