@@ -51,8 +51,7 @@ type revision struct {
 	findability, runner                                  string
 	attempt, restarts                                    int64
 	created, modified, started, finished, datasetCreated int64
-	errors, logs                                         string
-	stats, folded                                        []byte
+	errors, logs, stats, folded                          []byte
 	descriptor, planner                                  string
 	pipelines                                            []pipeline
 }

@@ -136,7 +136,7 @@ func (p *postgres) upload(ctx context.Context, u upload) (number int64, err erro
 	first := begin()
 	first.Queue(sqlOwner, u.owner, u.name)
 	first.Queue(sqlCount, u.dataset, u.owner, 1000)
-	first.Queue(sqlDataset, u.dataset, u.owner, string(u.spec), now, now+86400e6, "published")
+	first.Queue(sqlDataset, u.dataset, u.owner, now, now+86400e6, "published")
 	err = p.in(ctx, first, func(r pgx.BatchResults) error {
 		var name, findability string
 		var count, created int64

@@ -10,13 +10,18 @@ const (
 	rowState = `COALESCE(p.pipeline_id, ''), COALESCE(p.title, ''), COALESCE(p.status, ''), COALESCE(p.errors, ''), COALESCE(p.error_count, 0), p.stats,
 		COALESCE(p.position, 0), COALESCE(p.dependencies, ''), COALESCE(p.started_at, 0), COALESCE(p.finished_at, 0), p.progress, `
 
-	sqlStatus = `SELECT r.*, ` + rowState + `p.outputs, COALESCE(p.reused, ''), COALESCE(p.logs, '')
-		FROM (SELECT r.revision_id, r.dataset_id, d.owner, COALESCE(o.name, '') AS owner_name, r.revision, r.status, r.spec, d.findability, r.runner, r.attempt, r.restarts,
+	firstAlone = `CASE WHEN p.position IS NULL OR p.position = r.first_position THEN `
+	sqlStatus  = `SELECT r.revision_id, r.dataset_id, r.owner, r.owner_name, r.revision, r.status, ` + firstAlone + `r.spec END, r.findability, r.runner, r.attempt, r.restarts,
+		r.created_at, r.updated_at, r.started_at, r.finished_at, r.dataset_created_at,
+		` + firstAlone + `r.errors END, ` + firstAlone + `r.logs END, ` + firstAlone + `r.stats END, ` + firstAlone + `r.pipelines END,
+		r.descriptor_key, r.planner_version, ` + rowState + `p.outputs, COALESCE(p.reused, ''), COALESCE(p.logs, '')
+		FROM (SELECT (SELECT MIN(x.position) FROM pipelines x WHERE x.flow_id = r.revision_id) AS first_position,
+				r.revision_id, r.dataset_id, d.owner, COALESCE(o.name, '') AS owner_name, r.revision, r.status, r.spec, d.findability, r.runner, r.attempt, r.restarts,
 				r.created_at, r.updated_at, COALESCE(r.started_at, 0) AS started_at, COALESCE(r.finished_at, 0) AS finished_at, d.created_at AS dataset_created_at,
-				COALESCE(r.errors, '') AS errors, COALESCE(r.logs, '') AS logs, r.stats, r.pipelines,
+				r.errors, r.logs, r.stats, r.pipelines,
 				COALESCE(r.descriptor_key, '') AS descriptor_key, COALESCE(r.planner_version, '') AS planner_version
 			FROM dataset_revision r JOIN dataset d ON d.identifier = r.dataset_id LEFT JOIN owner o ON o.id = d.owner
-			WHERE r.dataset_id = $1 AND d.deleted_at IS NULL AND r.revision > d.deleted_through AND r.revision = $2) r
+			WHERE d.findability <> 'private' AND r.dataset_id = $1 AND d.deleted_at IS NULL AND r.revision > d.deleted_through AND r.revision = $2) r
 		LEFT JOIN pipelines p ON p.flow_id = r.revision_id AND r.status IN ('pending', 'running')
 		ORDER BY p.position, p.pipeline_id`
 
@@ -46,14 +51,14 @@ const (
 			THEN (SELECT COUNT(*) FROM (SELECT 1 FROM dataset x WHERE x.owner = $2 AND x.deleted_at IS NULL LIMIT $3) y) ELSE -1 END
 		FROM (SELECT 1) one LEFT JOIN dataset d ON d.identifier = $1`
 	sqlDataset = `
-		INSERT INTO dataset (identifier, owner, spec, created_at, updated_at, scheduled_for, findability, last_revision)
-		VALUES ($1, $2, $3, $4, $4, $5, $6, 1)
-		ON CONFLICT (identifier) DO UPDATE SET spec = $3, updated_at = $4, scheduled_for = $5,
-			created_at = CASE WHEN dataset.deleted_at IS NULL THEN dataset.created_at ELSE $4 END,
+		INSERT INTO dataset (identifier, owner, created_at, updated_at, scheduled_for, findability, last_revision)
+		VALUES ($1, $2, $3, $3, $4, $5, 1)
+		ON CONFLICT (identifier) DO UPDATE SET updated_at = $3, scheduled_for = $4,
+			created_at = CASE WHEN dataset.deleted_at IS NULL THEN dataset.created_at ELSE $3 END,
 			findability = CASE
-				WHEN dataset.deleted_at IS NOT NULL THEN $6
-				WHEN 'private' IN ($6, dataset.findability) THEN 'private'
-				WHEN 'unlisted' IN ($6, dataset.findability) THEN 'unlisted'
+				WHEN dataset.deleted_at IS NOT NULL THEN $5
+				WHEN 'private' IN ($5, dataset.findability) THEN 'private'
+				WHEN 'unlisted' IN ($5, dataset.findability) THEN 'unlisted'
 				ELSE 'published' END,
 			deleted_at = NULL, last_revision = dataset.last_revision + 1
 		RETURNING last_revision, created_at, findability`

@@ -146,7 +146,7 @@ func (s *sqlite) upload(ctx context.Context, u upload) (number int64, err error)
 		if err := tx.StmtContext(ctx, s.statements[sqlCount]).QueryRowContext(ctx, u.dataset, u.owner, 1000).Scan(&count); err != nil {
 			return err
 		}
-		if err := tx.StmtContext(ctx, s.statements[sqlDataset]).QueryRowContext(ctx, u.dataset, u.owner, string(u.spec), now, now+86400e6, "published").
+		if err := tx.StmtContext(ctx, s.statements[sqlDataset]).QueryRowContext(ctx, u.dataset, u.owner, now, now+86400e6, "published").
 			Scan(&number, &created, &findability); err != nil {
 			return err
 		}

@@ -107,18 +107,18 @@ func (s *Store) CreateRevision(ctx context.Context, n New) (*Revision, error) {
 			FROM (SELECT 1) one LEFT JOIN dataset d ON d.identifier = $1`, r.DatasetID, n.OwnerID, max(n.MaxDatasets, 0))
 		var created int64
 		err := tx.QueryRow(ctx, `
-			INSERT INTO dataset (identifier, owner, spec, created_at, updated_at, scheduled_for, findability, last_revision)
-			VALUES ($1, $2, $3, $4, $4, $5, $6, 1)
-			ON CONFLICT (identifier) DO UPDATE SET spec = $3, updated_at = $4, scheduled_for = $5,
-				created_at = CASE WHEN dataset.deleted_at IS NULL THEN dataset.created_at ELSE $4 END,
+			INSERT INTO dataset (identifier, owner, created_at, updated_at, scheduled_for, findability, last_revision)
+			VALUES ($1, $2, $3, $3, $4, $5, 1)
+			ON CONFLICT (identifier) DO UPDATE SET updated_at = $3, scheduled_for = $4,
+				created_at = CASE WHEN dataset.deleted_at IS NULL THEN dataset.created_at ELSE $3 END,
 				findability = CASE
-					WHEN dataset.deleted_at IS NOT NULL THEN $6
-					WHEN 'private' IN ($6, dataset.findability) THEN 'private'
-					WHEN 'unlisted' IN ($6, dataset.findability) THEN 'unlisted'
+					WHEN dataset.deleted_at IS NOT NULL THEN $5
+					WHEN 'private' IN ($5, dataset.findability) THEN 'private'
+					WHEN 'unlisted' IN ($5, dataset.findability) THEN 'unlisted'
 					ELSE 'published' END,
 				deleted_at = NULL, last_revision = dataset.last_revision + 1
 			RETURNING last_revision, created_at, findability`,
-			r.DatasetID, n.OwnerID, string(n.Spec), at, sqldb.Micros(n.ScheduledFor), findability).Scan(&r.Number, &created, &r.Findability)
+			r.DatasetID, n.OwnerID, at, sqldb.Micros(n.ScheduledFor), findability).Scan(&r.Number, &created, &r.Findability)
 		isNew := count >= 0
 		switch {
 		case err != nil:
@@ -173,7 +173,7 @@ func (s *Store) CreateRevision(ctx context.Context, n New) (*Revision, error) {
 		return nil
 	})
 	if errors.Is(err, errRepeated) {
-		return s.Flow(ctx, repeated)
+		return s.Flow(ctx, repeated, WithPipelines)
 	}
 	if err != nil {
 		return nil, err

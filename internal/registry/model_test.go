@@ -232,7 +232,7 @@ func (f *fixture) act(t *testing.T, rnd *rand.Rand, flow string, runner registry
 		a, err := f.Apply(ctx, ev)
 		if errs.Is(err, errs.Conflict) && attempt != 0 {
 			// An attempt passes without an event where nothing had begun.
-			if r, err := f.Flow(ctx, flow); err != nil || r.Attempt <= attempt {
+			if r, err := f.Flow(ctx, flow, registry.Whole); err != nil || r.Attempt <= attempt {
 				t.Errorf("attempt %d was refused: %+v, %v", attempt, r, err)
 			}
 			return
@@ -246,7 +246,7 @@ func (f *fixture) act(t *testing.T, rnd *rand.Rand, flow string, runner registry
 		})
 	}
 	read := func() *registry.Revision {
-		r, err := f.Revision(ctx, "me/data", "latest")
+		r, err := f.Revision(ctx, "me/data", "latest", registry.Whole)
 		if err != nil {
 			t.Error(err)
 			return nil
@@ -331,7 +331,7 @@ func TestLatestAndSuccessful(t *testing.T) {
 				for ctx.Err() == nil {
 					leastMade, leastSucceeded := acknowledged()
 					for which, last := range map[string]*int64{"latest": &latest, "successful": &successful} {
-						r, err := f.Revision(t.Context(), "me/data", which)
+						r, err := f.Revision(t.Context(), "me/data", which, registry.Whole)
 						least := map[string]int64{"latest": leastMade, "successful": leastSucceeded}[which]
 						switch {
 						case errs.Is(err, errs.NotFound) && least == 0 && *last == 0:
@@ -383,7 +383,7 @@ func TestLatestAndSuccessful(t *testing.T) {
 		cancel()
 		readers.Wait()
 		for number := int64(1); number <= pushes; number++ {
-			r, err := f.Revision(t.Context(), "me/data", fmt.Sprint(number))
+			r, err := f.Revision(t.Context(), "me/data", fmt.Sprint(number), registry.Whole)
 			if err != nil || string(r.Spec) != specs[number] {
 				t.Fatalf("revision %d: %+v, %v; want %s", number, r, err, specs[number])
 			}

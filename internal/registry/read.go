@@ -59,40 +59,64 @@ type Pipeline struct {
 // again does not show what it was.
 const shown = `d.deleted_at IS NULL AND r.revision > d.deleted_through`
 
+// Parts says what is read of a revision beside how it stands: ID, dataset, owner, number,
+// state, attempt, restarts, findability, runner, planner version, times and the key of
+// its descriptor.
+type Parts uint8
+
+// The parts of a revision that may be long.
+const (
+	WithSpec Parts = 1 << iota
+	// WithPipelines is the pipelines, and what is summed up of them: errors, logs, stats.
+	WithPipelines
+	// Whole is all there is.
+	Whole = WithSpec | WithPipelines
+)
+
 // Revision finds a revision of a dataset: by its number in plain decimal, "latest"
 // for the highest number, "successful" for the highest that succeeded. It fails
 // with NotFound.
-func (s *Store) Revision(ctx context.Context, datasetID, which string) (*Revision, error) {
+func (s *Store) Revision(ctx context.Context, datasetID, which string, parts Parts) (*Revision, error) {
 	where, args, err := named(datasetID, which)
 	if err != nil {
 		return nil, err
 	}
-	return s.revision(ctx, where, args...)
+	return s.revision(ctx, parts, where, args...)
 }
 
-// Standing finds a revision as [Store.Revision] does, and reads of it no more than who
-// may see it and how it stands: ID, owner, number, state, attempt, findability and key of
-// the descriptor.
-func (s *Store) Standing(ctx context.Context, datasetID, which string) (*Revision, error) {
+// Public finds a revision as [Store.Revision] does where everybody may read it. One of a
+// private dataset is NotFound, at the cost of one that is not there.
+func (s *Store) Public(ctx context.Context, datasetID, which string, parts Parts) (*Revision, error) {
 	where, args, err := named(datasetID, which)
 	if err != nil {
 		return nil, err
 	}
-	var r *Revision
+	return s.revision(ctx, parts, `d.findability <> 'private' AND `+where, args...)
+}
+
+// Access is what says who may read a revision.
+type Access struct {
+	OwnerID     string
+	Number      int64
+	Findability string // of the dataset
+}
+
+// Access finds what says who may read a revision, as [Store.Revision] finds revisions. What
+// it reads does not grow with the revision.
+func (s *Store) Access(ctx context.Context, datasetID, which string) (*Access, error) {
+	where, args, err := named(datasetID, which)
+	if err != nil {
+		return nil, err
+	}
+	var found *Access
 	err = s.db.Select(ctx, func(row sqldb.Row) error {
-		r = &Revision{}
-		var state string
-		if err := row.Scan(&r.ID, &r.DatasetID, &r.OwnerID, &r.Number, &state, &r.Attempt, &r.Findability, &r.DescriptorKey); err != nil {
-			return err
-		}
-		r.State, err = ParseState(state)
-		return err
-	}, `SELECT r.revision_id, r.dataset_id, d.owner, r.revision, r.status, r.attempt, d.findability, COALESCE(r.descriptor_key, '')
-		FROM dataset_revision r JOIN dataset d ON d.identifier = r.dataset_id WHERE `+where, args...)
-	if err == nil && r == nil {
+		found = &Access{}
+		return row.Scan(&found.OwnerID, &found.Number, &found.Findability)
+	}, `SELECT d.owner, r.revision, d.findability FROM dataset_revision r JOIN dataset d ON d.identifier = r.dataset_id WHERE `+where, args...)
+	if err == nil && found == nil {
 		err = errNotFound
 	}
-	return r, err
+	return found, err
 }
 
 // named is the condition that finds a revision of a dataset.
@@ -115,28 +139,37 @@ func named(datasetID, which string) (where string, args []any, err error) {
 }
 
 // Flow finds a revision by its ID.
-func (s *Store) Flow(ctx context.Context, flowID string) (*Revision, error) {
+func (s *Store) Flow(ctx context.Context, flowID string, parts Parts) (*Revision, error) {
 	if !storable(flowID) {
 		return nil, errNotFound
 	}
-	return s.revision(ctx, `r.revision_id = $1`, flowID)
+	return s.revision(ctx, parts, `r.revision_id = $1`, flowID)
 }
 
 var errNotFound = errs.New(errs.NotFound, "registry", "there is none")
 
-// revision reads a revision and, while it is open, its pipelines, by one statement: it
-// sees both at one time. where may end with an order and a limit.
-func (s *Store) revision(ctx context.Context, where string, args ...any) (*Revision, error) {
+// revision reads a revision and, where they are asked for and it is open, its pipelines, by
+// one statement: it sees both at one time. where may end with an order and a limit.
+func (s *Store) revision(ctx context.Context, parts Parts, where string, args ...any) (*Revision, error) {
 	var r *Revision
 	var list []*row
 	var folded []byte
-	var err error
-	err = s.db.Select(ctx, func(rows sqldb.Row) error {
+	var rest storedRevision // the columns of further rows, which have nothing long
+	err := s.db.Select(ctx, func(rows sqldb.Row) error {
 		var v storedRevision
 		var p storedRow
-		if err := rows.Scan(append(v.dest(), p.dest()...)...); err != nil {
+		into := &rest
+		if r == nil {
+			into = &v
+		}
+		dest := into.dest()
+		if parts&WithPipelines != 0 {
+			dest = append(dest, p.dest()...)
+		}
+		if err := rows.Scan(dest...); err != nil {
 			return err
 		}
+		var err error
 		if r == nil {
 			if r, err = v.revision(); err != nil {
 				return err
@@ -144,22 +177,20 @@ func (s *Store) revision(ctx context.Context, where string, args ...any) (*Revis
 			folded = v.folded
 		}
 		if p.p.ID == "" {
-			return nil // it has ended
+			return nil // it has ended, or the pipelines were not asked for
 		}
 		added, err := p.row()
 		list = append(list, added)
 		return err
-	}, `SELECT r.*, `+rowColumns+`
-		FROM (SELECT `+revisionColumns+`
-			FROM dataset_revision r JOIN dataset d ON d.identifier = r.dataset_id LEFT JOIN owner o ON o.id = d.owner
-			WHERE `+where+`) r
-		LEFT JOIN pipelines p ON p.flow_id = r.revision_id AND r.status IN ('pending', 'running')
-		ORDER BY p.position, p.pipeline_id`, args...)
+	}, revisionQueries[parts].before+where+revisionQueries[parts].after, args...)
 	if err != nil {
 		return nil, err
 	}
 	if r == nil {
 		return nil, errNotFound
+	}
+	if parts&WithPipelines == 0 {
+		return r, nil
 	}
 	if r.State.Ended() {
 		if list, err = unfold(folded); err != nil {
@@ -167,9 +198,6 @@ func (s *Store) revision(ctx context.Context, where string, args ...any) (*Revis
 		}
 	} else {
 		r.Errors, r.Logs, _ = summary(r.ID, list)
-	}
-	if r.Errors == nil {
-		r.Errors = []string{}
 	}
 	if len(list) > 0 {
 		r.Pipelines = make([]Pipeline, len(list))
@@ -180,17 +208,56 @@ func (s *Store) revision(ctx context.Context, where string, args ...any) (*Revis
 	return r, nil
 }
 
-// revisionColumns are what a [storedRevision] is read from.
-const revisionColumns = `r.revision_id, r.dataset_id, d.owner, COALESCE(o.name, '') AS owner_name, r.revision, r.status, r.spec, d.findability, r.runner, r.attempt, r.restarts,
-	r.created_at, r.updated_at, COALESCE(r.started_at, 0) AS started_at, COALESCE(r.finished_at, 0) AS finished_at, d.created_at AS dataset_created_at,
-	COALESCE(r.errors, '') AS errors, COALESCE(r.logs, '') AS logs, r.stats, r.pipelines,
-	COALESCE(r.descriptor_key, '') AS descriptor_key, COALESCE(r.planner_version, '') AS planner_version`
+// revisionQueries are the statements that read a revision, by its parts, around the
+// condition that finds it.
+var revisionQueries = [Whole + 1]struct{ before, after string }{
+	revisionQuery(0), revisionQuery(WithSpec), revisionQuery(WithPipelines), revisionQuery(Whole),
+}
+
+// revisionQuery makes the statement that a [storedRevision] is read from and, with the
+// pipelines, a [storedRow]. An open flow gives a row for each pipeline, of which the
+// first alone has the long columns of the revision: they are the size of a spec.
+func revisionQuery(parts Parts) (query struct{ before, after string }) {
+	long := func(column string, wanted Parts) string {
+		switch {
+		case parts&wanted == 0:
+			return `NULL`
+		case parts&WithPipelines == 0:
+			return `r.` + column
+		}
+		return `CASE WHEN p.position IS NULL OR p.position = r.first_position THEN r.` + column + ` END`
+	}
+	query.before = `SELECT r.revision_id, r.dataset_id, r.owner, r.owner_name, r.revision, r.status, ` + long("spec", WithSpec) + `, r.findability, r.runner, r.attempt, r.restarts,
+	r.created_at, r.updated_at, r.started_at, r.finished_at, r.dataset_created_at,
+	` + long("errors", WithPipelines) + `, ` + long("logs", WithPipelines) + `, ` + long("stats", Whole) + `, ` + long("pipelines", WithPipelines) + `,
+	r.descriptor_key, r.planner_version`
+	first, after := ``, `) r`
+	if parts&WithPipelines != 0 {
+		query.before += `,
+	` + rowColumns
+		first = `
+		(SELECT MIN(x.position) FROM pipelines x WHERE x.flow_id = r.revision_id) AS first_position,`
+		after += `
+	LEFT JOIN pipelines p ON p.flow_id = r.revision_id AND r.status IN ('pending', 'running')
+	ORDER BY p.position, p.pipeline_id`
+	}
+	query.before += `
+	FROM (SELECT` + first + `
+		r.revision_id, r.dataset_id, d.owner, COALESCE(o.name, '') AS owner_name, r.revision, r.status, r.spec, d.findability, r.runner, r.attempt, r.restarts,
+		r.created_at, r.updated_at, COALESCE(r.started_at, 0) AS started_at, COALESCE(r.finished_at, 0) AS finished_at, d.created_at AS dataset_created_at,
+		r.errors, r.logs, r.stats, r.pipelines,
+		COALESCE(r.descriptor_key, '') AS descriptor_key, COALESCE(r.planner_version, '') AS planner_version
+		FROM dataset_revision r JOIN dataset d ON d.identifier = r.dataset_id LEFT JOIN owner o ON o.id = d.owner
+		WHERE `
+	query.after = after
+	return query
+}
 
 // storedRevision is a row of "dataset_revision" as it is read.
 type storedRevision struct {
 	r                                                    Revision
-	state, runner, failures, logs                        string
-	spec, stats, folded                                  []byte
+	state, runner                                        string
+	spec, failures, logs, stats, folded                  []byte
 	created, modified, started, finished, datasetCreated int64
 }
 
@@ -211,7 +278,10 @@ func (v *storedRevision) revision() (_ *Revision, err error) {
 	r.Created, r.Modified, r.DatasetCreated = fromMicros(v.created), fromMicros(v.modified), fromMicros(v.datasetCreated)
 	r.Started, r.Finished = fromMicros(v.started), fromMicros(v.finished)
 	if r.State.Ended() {
-		r.Errors, r.Logs, r.Stats = parseLines(v.failures), parseLines(v.logs), stored(v.stats)
+		r.Errors, r.Logs, r.Stats = parseLines(string(v.failures)), parseLines(string(v.logs)), stored(v.stats)
+	}
+	if r.Errors == nil {
+		r.Errors = []string{}
 	}
 	return r, nil
 }

@@ -119,7 +119,7 @@ func (f *fixture) apply(ev registry.Event) registry.Applied {
 
 func (f *fixture) flow(id string) *registry.Revision {
 	f.t.Helper()
-	r, err := f.Flow(f.t.Context(), id)
+	r, err := f.Flow(f.t.Context(), id, registry.Whole)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -215,7 +215,7 @@ func TestCreate(t *testing.T) {
 			"1": "me/data/1", "2": "me/data/2", "latest": "me/data/2", "successful": "", "3": "", "0": "", "01": "", "+1": "", "-1": "", " 1": "",
 			"1.0": "", "Latest": "", "": "", "٣": "", "99999999999999999999": "",
 		} {
-			r, err := f.Revision(t.Context(), "me/data", which)
+			r, err := f.Revision(t.Context(), "me/data", which, registry.Whole)
 			switch {
 			case want == "" && !errs.Is(err, errs.NotFound):
 				t.Errorf("%q: %v, %v", which, r, err)
@@ -456,7 +456,7 @@ func TestSuccess(t *testing.T) {
 				t.Errorf("%s: %+v", kind, a)
 			}
 		}
-		if s, err := f.Revision(t.Context(), "me/data", "successful"); err != nil || s.ID != id {
+		if s, err := f.Revision(t.Context(), "me/data", "successful", registry.Whole); err != nil || s.ID != id {
 			t.Errorf("%v, %v", s, err)
 		}
 	})
@@ -1016,8 +1016,8 @@ func TestNamesThatCannotBeKept(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		f.push("me/data", registry.External)
 		for _, bad := range []string{"\x00", "me/data\x00", "me/\xff", "\xff"} {
-			_, err1 := f.Revision(t.Context(), bad, "latest")
-			_, err2 := f.Flow(t.Context(), bad+"/1")
+			_, err1 := f.Revision(t.Context(), bad, "latest", registry.Whole)
+			_, err2 := f.Flow(t.Context(), bad+"/1", registry.Whole)
 			_, err3 := f.Apply(t.Context(), registry.Event{Pipeline: bad + "/1/a", Kind: registry.KindStart})
 			_, err4 := f.Apply(t.Context(), registry.Event{FlowID: "me/data/1", Pipeline: bad, Kind: registry.KindStart})
 			_, err5 := f.Owner(t.Context(), bad)

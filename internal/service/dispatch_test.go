@@ -537,7 +537,7 @@ func TestRetryRunsAll(t *testing.T) {
 			if _, err := d.f.Retry(t.Context(), d.f.token, "me/a", "1"); err != nil {
 				t.Fatal(err)
 			}
-			r := d.await(testkit.Must(d.f.Registry.Flow(t.Context(), "me/a/1"))(t))
+			r := d.await(testkit.Must(d.f.Registry.Flow(t.Context(), "me/a/1", registry.Whole))(t))
 			if (r.State == registry.Succeeded) != (attempt == 3) || r.Attempt != attempt {
 				t.Errorf("%s %q in attempt %d", r.State, r.Errors, r.Attempt)
 			}

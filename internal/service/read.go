@@ -18,57 +18,59 @@ import (
 // Status gives a revision to whoever may see it: one of a private dataset is not
 // there for anybody but its owner.
 func (s *Service) Status(ctx context.Context, token, datasetID, which string) (*registry.Revision, error) {
-	r, err := s.Registry.Revision(ctx, datasetID, which)
-	return s.shown(ctx, token, datasetID, which, r, err)
+	return s.find(ctx, token, datasetID, which, registry.Whole)
 }
 
-// Standing tells as [Service.Status] does, but of the revision itself alone (see
-// [registry.Store.Standing]).
+// Standing does as [Service.Status], but reads no more than how the revision stands.
 func (s *Service) Standing(ctx context.Context, token, datasetID, which string) (*registry.Revision, error) {
-	r, err := s.Registry.Standing(ctx, datasetID, which)
-	return s.shown(ctx, token, datasetID, which, r, err)
+	return s.find(ctx, token, datasetID, which, 0)
 }
 
-// shown is what somebody may see of a revision that was found, or not.
-func (s *Service) shown(ctx context.Context, token, datasetID, which string, r *registry.Revision, err error) (*registry.Revision, error) {
-	switch {
-	case errs.Is(err, errs.NotFound):
-	case err != nil:
+// find reads parts of a revision for whoever may see it. What is hidden takes the same
+// statements, the same look at the token and about the same time as what is not there:
+// nothing of a private revision is read before its owner's token has been verified.
+func (s *Service) find(ctx context.Context, token, datasetID, which string, parts registry.Parts) (*registry.Revision, error) {
+	r, err := s.Registry.Public(ctx, datasetID, which, parts)
+	if !errs.Is(err, errs.NotFound) {
+		return r, err
+	}
+	access, err := s.Registry.Access(ctx, datasetID, which)
+	if err != nil && !errs.Is(err, errs.NotFound) {
 		return nil, err
-	case s.mayRead(ctx, token, r):
-		return r, nil
+	}
+	allowed, unknown := s.allowed(ctx, token, access)
+	switch {
+	case err != nil:
+	case allowed:
+		return s.Registry.Revision(ctx, datasetID, text(access.Number), parts)
 	case s.Redact:
+		r, err := s.Registry.Revision(ctx, datasetID, text(access.Number), parts&^registry.WithSpec)
+		if err != nil {
+			return nil, err
+		}
 		return redacted(r), nil
 	}
-	return nil, s.hidden(ctx, token, noRevision(datasetID, which))
-}
-
-func noRevision(datasetID, which string) error {
-	return errs.New(errs.NotFound, "service.Status", "no revision %q of dataset %q", which, datasetID)
-}
-
-// hidden is the answer for what is not there and for what is not shown, which
-// nobody can tell apart. While a token cannot be judged, that is said of both, so
-// that an owner does not take a private dataset for one that is gone.
-func (s *Service) hidden(ctx context.Context, token string, notFound error) error {
-	if token == "" {
-		return notFound
+	if unknown != nil {
+		return nil, unknown
 	}
-	if _, err := s.Verifier.Verify(ctx, token); errs.Is(err, errs.Unavailable) {
-		return err
-	}
-	return notFound
+	return nil, errs.New(errs.NotFound, "service.Status", "no revision %q of dataset %q", which, datasetID)
 }
 
-func (s *Service) mayRead(ctx context.Context, token string, r *registry.Revision) bool {
-	if r.Findability != flowspec.Private {
-		return true
+// allowed reports whether a token reads what has an access; nil is nothing, and takes as
+// long. While a token cannot be judged it fails, so that an owner does not take a private
+// dataset for one that is gone.
+func (s *Service) allowed(ctx context.Context, token string, a *registry.Access) (bool, error) {
+	if a == nil {
+		a = &registry.Access{Findability: flowspec.Private}
 	}
 	if token == "" {
-		return false
+		return a.Findability != flowspec.Private, nil
 	}
 	caller, err := s.Verifier.Verify(ctx, token)
-	return err == nil && caller.Allows(auth.Read, r.OwnerID)
+	if !errs.Is(err, errs.Unavailable) {
+		err = nil
+	}
+	return a.Findability != flowspec.Private || caller.Allows(auth.Read, a.OwnerID), err
 }
 
 // redacted keeps states, titles and times.
@@ -96,9 +98,9 @@ func (s *Service) PackageFile(ctx context.Context, token, key string) (object st
 		which = "successful"
 	}
 	notFound := errs.New(errs.NotFound, "service.PackageFile", "there is no object %q", key)
-	r, err := s.Registry.Standing(ctx, datasetID, which)
-	if errs.Is(err, errs.NotFound) || errs.Is(err, errs.Invalid) || err == nil && !s.mayRead(ctx, token, r) {
-		return "", s.hidden(ctx, token, notFound)
+	r, err := s.Standing(ctx, token, datasetID, which)
+	if errs.Is(err, errs.NotFound) || err == nil && r.Redacted {
+		return "", notFound
 	}
 	if err != nil {
 		return "", err
@@ -152,11 +154,11 @@ func (s *Service) Owner(ctx context.Context, name string) (*registry.Owner, erro
 	return s.Registry.Owner(ctx, name)
 }
 
-// whole gives a revision to whoever may see all of it.
-func (s *Service) whole(ctx context.Context, token, datasetID, which string) (*registry.Revision, error) {
-	r, err := s.Status(ctx, token, datasetID, which)
+// shown reads parts of a revision for whoever may see all of it.
+func (s *Service) shown(ctx context.Context, token, datasetID, which string, parts registry.Parts) (*registry.Revision, error) {
+	r, err := s.find(ctx, token, datasetID, which, parts)
 	if err == nil && r.Redacted {
-		return nil, s.hidden(ctx, token, noRevision(datasetID, which))
+		return nil, errs.New(errs.NotFound, "service.Status", "no revision %q of dataset %q", which, datasetID)
 	}
 	return r, err
 }
@@ -164,7 +166,7 @@ func (s *Service) whole(ctx context.Context, token, datasetID, which string) (*r
 // Plan plans a revision again, as its runner runs it. A spec that the original
 // took and this service does not is Invalid.
 func (s *Service) Plan(ctx context.Context, token, datasetID, which string) ([]plan.Pipeline, error) {
-	r, err := s.whole(ctx, token, datasetID, which)
+	r, err := s.shown(ctx, token, datasetID, which, registry.WithSpec)
 	if err != nil {
 		return nil, err
 	}
@@ -182,7 +184,7 @@ func (s *Service) Plan(ctx context.Context, token, datasetID, which string) ([]p
 // PipelineLog gives the log of a revision's pipeline, named by the last part of its ID; the
 // package's by the name of the dataset. It is at most the last 100 lines.
 func (s *Service) PipelineLog(ctx context.Context, token, datasetID, which, name string) ([]string, error) {
-	r, err := s.whole(ctx, token, datasetID, which)
+	r, err := s.shown(ctx, token, datasetID, which, registry.WithPipelines)
 	if err != nil {
 		return nil, err
 	}
@@ -199,7 +201,7 @@ func (s *Service) PipelineLog(ctx context.Context, token, datasetID, which, name
 // Report finds the object that holds the validation report of a revision, also of one
 // that failed. It is NotFound where there is none, or none yet.
 func (s *Service) Report(ctx context.Context, token, datasetID, which string) (object string, err error) {
-	r, err := s.whole(ctx, token, datasetID, which)
+	r, err := s.shown(ctx, token, datasetID, which, registry.WithPipelines)
 	if err != nil {
 		return "", err
 	}
@@ -229,11 +231,11 @@ type Diff struct {
 
 // Diff compares two revisions of a dataset.
 func (s *Service) Diff(ctx context.Context, token, datasetID, from, to string) (*Diff, error) {
-	a, err := s.whole(ctx, token, datasetID, from)
+	a, err := s.shown(ctx, token, datasetID, from, registry.WithSpec)
 	if err != nil {
 		return nil, err
 	}
-	b, err := s.whole(ctx, token, datasetID, to)
+	b, err := s.shown(ctx, token, datasetID, to, registry.WithSpec)
 	if err != nil {
 		return nil, err
 	}

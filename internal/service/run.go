@@ -92,7 +92,7 @@ func (s *Service) insist(ctx context.Context, log *slog.Logger, f func() error) 
 
 // giveUp fails what is still open of a flow that cannot be run.
 func (s *Service) giveUp(ctx context.Context, c *registry.Claim, cause error) error {
-	r, err := s.Registry.Flow(ctx, c.FlowID)
+	r, err := s.Registry.Flow(ctx, c.FlowID, registry.WithPipelines)
 	if errs.Is(err, errs.NotFound) {
 		return nil // deleted
 	}
@@ -202,7 +202,7 @@ func published(p registry.Pipeline) *engine.Result {
 
 // done gives what earlier attempts published.
 func (s *Service) done(ctx context.Context, flowID string) (map[string]*engine.Result, error) {
-	r, err := s.Registry.Flow(ctx, flowID)
+	r, err := s.Registry.Flow(ctx, flowID, registry.WithPipelines)
 	if err != nil {
 		return nil, err
 	}
@@ -221,7 +221,7 @@ func (s *Service) earlier(ctx context.Context, c *registry.Claim) (map[string][]
 	seen := map[string]bool{c.FlowID: true}
 	for _, which := range []string{text(c.Number - 1), "successful"} {
 		// Mostly they are one, and all of it is much to read.
-		at, err := s.Registry.Standing(ctx, c.DatasetID, which)
+		at, err := s.Registry.Revision(ctx, c.DatasetID, which, 0)
 		if errs.Is(err, errs.NotFound) {
 			continue
 		}
@@ -232,7 +232,7 @@ func (s *Service) earlier(ctx context.Context, c *registry.Claim) (map[string][]
 			continue
 		}
 		seen[at.ID] = true
-		r, err := s.Registry.Flow(ctx, at.ID)
+		r, err := s.Registry.Flow(ctx, at.ID, registry.WithPipelines)
 		if err != nil {
 			return nil, err
 		}

@@ -135,6 +135,9 @@ func (s *Service) Retry(ctx context.Context, token, datasetID, which string) (bo
 		return false, err
 	}
 	if r.Runner == registry.DPP {
+		if r, err = s.Registry.Revision(ctx, r.DatasetID, text(r.Number), registry.WithSpec); err != nil {
+			return false, err
+		}
 		return s.retryDPP(ctx, r)
 	}
 	done, err := s.Registry.Retry(ctx, r.ID, s.Jobs.Enqueue)
@@ -144,8 +147,9 @@ func (s *Service) Retry(ctx context.Context, token, datasetID, which string) (bo
 	return done, err
 }
 
+// managed finds a revision for whoever may change it, without its long parts.
 func (s *Service) managed(ctx context.Context, token, datasetID, which string) (*registry.Revision, error) {
-	r, err := s.Status(ctx, token, datasetID, which)
+	r, err := s.Standing(ctx, token, datasetID, which)
 	if err != nil {
 		return nil, err
 	}
