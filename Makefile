@@ -1,4 +1,4 @@
-.PHONY: help run test test-long check bench bench-short bench-growth bench-peers bench-go install fmt
+.PHONY: help run test test-long check soak soak-short bench bench-short bench-growth bench-peers bench-go install fmt
 GO ?= go
 LINT = $(GO) tool -modfile=tools/golangci/go.mod golangci-lint
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
@@ -21,7 +21,7 @@ check: ## Run what CI checks beside the tests: format and linters (.golangci.yam
 	$(LINT) run ./...
 	$(GO) test -count=1 ./internal/layers
 
-BENCH = flow push apifloor apiload
+BENCH = flow push apifloor apiload soak
 $(BENCH:%=bin/%): FORCE
 	@CGO_ENABLED=0 $(GO) build -o $@ ./bench/$(@F)
 
@@ -34,6 +34,12 @@ bench-short: bin/specstore $(BENCH:%=bin/%) ## The same on little data, to see t
 	bin/flow -rows 50000 -rounds 2
 	bin/push -n 3
 	bin/apiload -datasets 200 -rounds 1 -each 20 -conns 1,16
+
+soak: bin/specstore bin/soak ## Kill, stop and starve servers for an hour beside hostile clients, and check that nothing is lost
+	bin/soak
+
+soak-short: bin/specstore bin/soak ## The same for two minutes, whatever the speed of the machine
+	bin/soak -for 2m -probe 1m
 
 bench-growth: bin/specstore bin/flow bin/apiload ## Measure 10 million rows and a million revisions (half an hour, 20 GB of disk)
 	bin/flow -growth -rows 10000000 -rounds 3
