@@ -17,7 +17,7 @@ import (
 
 // startSpecstore starts specstore without workers, so that what is uploaded waits.
 func startSpecstore(ctx context.Context, binary, dir, database, runner string) (*measure.Process, error) {
-	return measure.Serve(ctx, binary, dir, []string{"DATABASE_URL=" + database, "SPECSTORE_RUNNER=" + runner}, "--no-workers")
+	return measure.Serve(ctx, binary, dir, []string{"DATABASE_URL=" + database, "SPECSTORE_RUNNER=" + runner, "SPECSTORE_ANONYMOUS_UPDATES=loopback"}, "--no-workers")
 }
 
 func startFloor(ctx context.Context, binary, database string) (*measure.Process, error) {

@@ -98,7 +98,7 @@ func ServerURL(server string) (*url.URL, error) {
 	switch {
 	case base.Hostname() == "":
 		return nil, errs.New(errs.Invalid, op, "the auth server has no host")
-	case base.User != nil || base.RawQuery != "" || base.ForceQuery || base.Fragment != "":
+	case strings.Contains(text, "@") || base.RawQuery != "" || base.ForceQuery || base.Fragment != "":
 		return nil, errs.New(errs.Invalid, op, "the auth server is more than a scheme, host, port and path")
 	}
 	switch base.Scheme {

@@ -2,9 +2,11 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -17,6 +19,7 @@ import (
 	"github.com/datahq/specstore/internal/plan"
 	"github.com/datahq/specstore/internal/registry"
 	"github.com/datahq/specstore/internal/service"
+	"github.com/datahq/specstore/internal/weburl"
 	"github.com/spf13/cobra"
 )
 
@@ -31,11 +34,13 @@ type config struct {
 	workers     int
 	logFormat   string
 	redact      bool
-	runner      registry.Runner
-	dpp         *dpp.Client   // nil where there is no such service
-	silence     time.Duration // that it may keep
-	plans       plan.Settings // for it
-	processors  []string      // that specs may name to it; "*" is any
+	// anonymousUpdates allows updates without a token to programs of this machine.
+	anonymousUpdates bool
+	runner           registry.Runner
+	dpp              *dpp.Client   // nil where there is no such service
+	silence          time.Duration // that it may keep
+	plans            plan.Settings // for it
+	processors       []string      // that specs may name to it; "*" is any
 	// legacyZone is that of the times in a database of the original; nil is the machine's.
 	legacyZone *time.Location
 }
@@ -74,13 +79,11 @@ func serverConfig(env *Env, cmd *cobra.Command) (*config, error) {
 	if c.databaseURL == "" {
 		c.databaseURL = "sqlite:///" + filepath.ToSlash(filepath.Join(c.data, "registry.db"))
 	}
-	if host, port, err := net.SplitHostPort(c.addr); err != nil || port == "" {
-		return nil, wrong("SPECSTORE_ADDR", "%q is not an address such as 127.0.0.1:8000", c.addr)
-	} else if _, err := netip.ParseAddr(host); err != nil && host != "" && host != "localhost" {
-		return nil, wrong("SPECSTORE_ADDR", "%q is not an IP address", host)
+	if !isAddress(c.addr) {
+		return nil, wrong("SPECSTORE_ADDR", "%s is not an address such as 127.0.0.1:8000", weburl.Setting(c.addr))
 	}
-	if c.publicURL != "" && !isURL(c.publicURL) {
-		return nil, wrong("SPECSTORE_PUBLIC_URL", "%q is not an http or https URL", c.publicURL)
+	if err := errors.Join(checkURL("SPECSTORE_PUBLIC_URL", c.publicURL), checkURL("S3_ENDPOINT_URL", env.Getenv("S3_ENDPOINT_URL"))); err != nil {
+		return nil, err
 	}
 	workers := variable(env, cmd, "", "SPECSTORE_WORKERS", strconv.Itoa(runtime.NumCPU()))
 	n, err := strconv.Atoi(workers)
@@ -101,6 +104,15 @@ func serverConfig(env *Env, cmd *cobra.Command) (*config, error) {
 	default:
 		return nil, wrong("SPECSTORE_ANONYMOUS_STATUS", "%q is neither hidden nor redacted", v)
 	}
+	switch v := env.Getenv("SPECSTORE_ANONYMOUS_UPDATES"); {
+	case v == "":
+	case v != "loopback":
+		return nil, wrong("SPECSTORE_ANONYMOUS_UPDATES", "%q is not loopback", v)
+	case c.publicURL != "" && !weburl.Loopback(c.publicURL):
+		return nil, wrong("SPECSTORE_ANONYMOUS_UPDATES", "a server that is known by an address beyond this machine takes no update without a token")
+	default:
+		c.anonymousUpdates = true
+	}
 	if zone := env.Getenv("SPECSTORE_LEGACY_TZ"); zone != "" {
 		if c.legacyZone, err = time.LoadLocation(zone); err != nil {
 			return nil, wrong("SPECSTORE_LEGACY_TZ", "%q is not a time zone such as Europe/London", zone)
@@ -110,6 +122,32 @@ func serverConfig(env *Env, cmd *cobra.Command) (*config, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// isAddress reports whether a text is an IP address, localhost or nothing, and a port.
+func isAddress(text string) bool {
+	host, port, err := net.SplitHostPort(text)
+	if err != nil {
+		return false
+	}
+	_, badHost := netip.ParseAddr(host)
+	_, badPort := strconv.ParseUint(port, 10, 16)
+	return badPort == nil && (badHost == nil || host == "" || host == "localhost")
+}
+
+// checkURL checks a setting that is an http or https URL, or empty.
+func checkURL(name, text string) error {
+	if text == "" {
+		return nil
+	}
+	u, err := url.Parse(text)
+	switch {
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
+		return errs.New(errs.Invalid, "cli.config", "%s: %s is not an http or https URL", name, weburl.Setting(text))
+	case u.User != nil || u.RawQuery != "" || u.ForceQuery || strings.Contains(text, "#"):
+		return errs.New(errs.Invalid, "cli.config", "%s: the URL has more than a scheme, host, port and path", name)
+	}
+	return nil
 }
 
 // chooseRunner says who runs what is uploaded, and checks what that needs.
@@ -165,13 +203,6 @@ func list(value string) []string {
 
 // embeddedDatabase reports whether the database is a file of this machine.
 func (c *config) embeddedDatabase() bool { return strings.HasPrefix(c.databaseURL, "sqlite") }
-
-// loopback reports whether the server listens on this machine alone.
-func (c *config) loopback() bool {
-	host, _, _ := net.SplitHostPort(c.addr)
-	addr, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && addr.IsLoopback()
-}
 
 func (c *config) logger(env *Env) *slog.Logger {
 	o := &slog.HandlerOptions{Level: slog.LevelInfo}

@@ -24,6 +24,9 @@ PLANNER_LOCAL, PKGSTORE_BUCKET, S3_ENDPOINT_URL and AWS_* are honoured, as they
 matter for plans that an external datapackage-pipelines service runs.`,
 		Args: oneArg,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkURL("S3_ENDPOINT_URL", env.Getenv("S3_ENDPOINT_URL")); err != nil {
+				return exit(exitUsage, err)
+			}
 			path, read := env.path(args[0]), readSpec
 			if isDir(path) {
 				read = localSpec

@@ -37,8 +37,8 @@ were running when the server last ended, however it ended, go on.
 
 Environment: DATABASE_URL, AUTH_SERVER, DPP_URL, SPECSTORE_RUNNER, SPECSTORE_DATA,
 SPECSTORE_ADDR, SPECSTORE_PUBLIC_URL, SPECSTORE_WORKERS, SPECSTORE_FETCH_ALLOW,
-SPECSTORE_UPDATE_TOKEN, SPECSTORE_ANONYMOUS_STATUS, SPECSTORE_LEGACY_TZ,
-SPECSTORE_LOG; with a pipelines service SPECSTORE_DPP_STYLE, SPECSTORE_DPP_TIMEOUT
+SPECSTORE_UPDATE_TOKEN, SPECSTORE_ANONYMOUS_UPDATES, SPECSTORE_ANONYMOUS_STATUS,
+SPECSTORE_LEGACY_TZ, SPECSTORE_LOG; with a pipelines service SPECSTORE_DPP_STYLE, SPECSTORE_DPP_TIMEOUT
 and SPECSTORE_DPP_PROCESSORS, and for its plans PKGSTORE_BUCKET, PLANNER_LOCAL,
 S3_ENDPOINT_URL and AWS_*. Flags win.`,
 		Args: cobra.NoArgs,
@@ -84,7 +84,7 @@ func serve(ctx context.Context, env *Env, c *config) (err error) {
 	server := &http.Server{
 		Handler: httpapi.New(httpapi.Config{
 			Service: p.service, Events: parts.Registry, Packages: parts.Packages, Raw: parts.Raw, Verifier: parts.Verifier, Issuer: parts.issuer, AuthServer: parts.authServer,
-			PublicURL: c.publicURL, UpdateToken: c.updateToken, Loopback: c.loopback(), Stopping: ctx.Done(), Now: env.Now, Log: log,
+			PublicURL: c.publicURL, UpdateToken: c.updateToken, AnonymousUpdates: c.anonymousUpdates, Stopping: ctx.Done(), Now: env.Now, Log: log,
 		}),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,

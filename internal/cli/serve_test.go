@@ -421,7 +421,7 @@ func TestCancelAndRetry(t *testing.T) {
 // TestRefusals: what a server answers to what is wrong.
 func TestRefusals(t *testing.T) {
 	t.Parallel()
-	s := startServer(t, filepath.Join(t.TempDir(), "data"))
+	s := startServer(t, filepath.Join(t.TempDir(), "data"), "SPECSTORE_ANONYMOUS_UPDATES=loopback")
 	token := func(args ...string) string {
 		code, stdout, stderr := s.specstore(append([]string{"token"}, args...)...)
 		if code != 0 {

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/datahq/specstore/internal/errs"
+	"github.com/datahq/specstore/internal/weburl"
 )
 
 // Config says what a client may reach and how long it waits.
@@ -77,7 +78,7 @@ func New(cfg Config) (*Client, error) {
 			continue
 		}
 		if !validHost(entry) {
-			return nil, errs.New(errs.Invalid, "fetch.New", "%q is neither a host nor a CIDR block", entry)
+			return nil, errs.New(errs.Invalid, "fetch.New", "%s is neither a host nor a CIDR block", weburl.Setting(entry))
 		}
 		c.hosts = append(c.hosts, entry)
 	}

@@ -2,6 +2,7 @@ package httpapi_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/md5"
 	"encoding/base64"
@@ -30,11 +31,13 @@ import (
 type options struct {
 	workers     bool // flows are run; else they stay queued
 	redact      bool
-	public      bool // listens not on this machine alone
 	updateToken string
-	authServer  string // tokens are another server's
-	runner      registry.Runner
-	dpp         service.Pipelines // for the runner of that name
+	// anonymousUpdates allows updates without a token to programs of this machine.
+	anonymousUpdates bool
+	publicURL        string // empty: the address that is listened on
+	authServer       string // tokens are another server's
+	runner           registry.Runner
+	dpp              service.Pipelines // for the runner of that name
 }
 
 // server is the routes over the real parts.
@@ -54,7 +57,7 @@ var database = flag.String("database", string(sqldb.SQLite), "sqlite or postgres
 func start(t *testing.T, o options) *server {
 	t.Helper()
 	h := httptest.NewUnstartedServer(nil)
-	base := "http://" + h.Listener.Addr().String()
+	base := cmp.Or(o.publicURL, "http://"+h.Listener.Addr().String())
 	parts := servicetest.Options{Database: testkit.DB(t, sqldb.Dialect(*database)), PublicURL: base, Redact: o.redact, Runner: o.runner, DPP: o.dpp}
 	var remote *auth.RemoteKeys
 	if o.authServer != "" {
@@ -77,7 +80,7 @@ func start(t *testing.T, o options) *server {
 	s.stop = sync.OnceFunc(func() { close(stopping) })
 	h.Config.Handler = httpapi.New(httpapi.Config{
 		Service: f.Service, Events: f.Registry, Packages: f.Packages, Raw: f.Raw, Verifier: f.Verifier, Issuer: handed, AuthServer: remote, PublicURL: base,
-		UpdateToken: o.updateToken, Loopback: !o.public, Stopping: stopping, Now: time.Now, Log: f.Log,
+		UpdateToken: o.updateToken, AnonymousUpdates: o.anonymousUpdates, Stopping: stopping, Now: time.Now, Log: f.Log,
 	})
 	h.Start()
 	t.Cleanup(h.Close)

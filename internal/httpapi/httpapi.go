@@ -17,7 +17,6 @@ import (
 	"io"
 	"log/slog"
 	"mime"
-	"net"
 	"net/http"
 	"net/netip"
 	"path"
@@ -35,6 +34,7 @@ import (
 	"github.com/datahq/specstore/internal/rawstore"
 	"github.com/datahq/specstore/internal/registry"
 	"github.com/datahq/specstore/internal/service"
+	"github.com/datahq/specstore/internal/weburl"
 )
 
 // Service is what the routes ask of the service.
@@ -84,8 +84,8 @@ type Config struct {
 	PublicURL string
 	// UpdateToken is the operators' for updates; empty where there is none.
 	UpdateToken string
-	// Loopback says that the server listens on this machine alone.
-	Loopback bool
+	// AnonymousUpdates allows updates without a token to programs of this machine.
+	AnonymousUpdates bool
 	// Stopping ends streams when the server stops.
 	Stopping <-chan struct{}
 	Now      func() time.Time
@@ -375,38 +375,38 @@ func decode(w http.ResponseWriter, r *http.Request, most int64, into any, want s
 	return nil
 }
 
-// trusted reports whether an update may come without a token: from this machine to
-// a server that listens there alone, and through nobody else's hands.
-func (a *api) trusted(r *http.Request) bool {
-	if a.UpdateToken != "" || !a.Loopback {
+// local reports whether an update may come without a token: where the operator allows
+// it, from this machine, by an address of it and through nobody's hands. A proxy that
+// adds no header looks the same, so that it is the operator who must allow it.
+func (a *api) local(r *http.Request) bool {
+	if !a.AnonymousUpdates || !weburl.Loopback(a.PublicURL) || !weburl.LoopbackHost(r.Host) {
 		return false
 	}
 	for name := range r.Header {
-		if name == "Origin" || name == "Forwarded" || name == "Via" || strings.HasPrefix(name, "X-Forwarded-") {
+		name = http.CanonicalHeaderKey(name)
+		if slices.Contains(relayed, name) || strings.HasPrefix(name, "X-Forwarded") || strings.HasPrefix(name, "Sec-Fetch-") {
 			return false
 		}
 	}
 	from, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil || !from.Addr().Unmap().IsLoopback() {
-		return false
-	}
-	host := r.Host
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
-	addr, err := netip.ParseAddr(strings.Trim(host, "[]"))
-	return host == "localhost" || err == nil && addr.IsLoopback()
+	return err == nil && from.Addr().Unmap().IsLoopback()
 }
 
-// mayUpdate checks who sends news of a flow.
+// relayed are headers that a browser or a proxy adds, beside those that begin with
+// X-Forwarded and Sec-Fetch-.
+var relayed = []string{"Origin", "Forwarded", "X-Real-Ip", "Via"}
+
+// mayUpdate checks who sends news of a flow. A token that is given must be right.
 func (a *api) mayUpdate(r *http.Request, flowID string) bool {
-	if t := r.URL.Query().Get("token"); t != "" {
-		return hmac.Equal([]byte(t), []byte(a.Service.UpdateToken(flowID)))
+	query := r.URL.Query()
+	if query.Has("token") {
+		return hmac.Equal([]byte(query.Get("token")), []byte(a.Service.UpdateToken(flowID)))
 	}
-	if bearer, ok := bearerOf(r); ok && a.UpdateToken != "" {
-		return hmac.Equal([]byte(bearer), []byte(a.UpdateToken))
+	if len(r.Header.Values("Authorization")) > 0 {
+		bearer, ok := bearerOf(r)
+		return ok && a.UpdateToken != "" && hmac.Equal([]byte(bearer), []byte(a.UpdateToken))
 	}
-	return a.trusted(r)
+	return a.local(r)
 }
 
 // bearerOf gives the token that a request bears.

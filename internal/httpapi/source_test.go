@@ -143,38 +143,51 @@ func (s *server) news(pipeline, fields string) answer {
 	return a
 }
 
-// TestUpdateCallers: who may tell news of a flow.
+// TestUpdateCallers: who may send news of a flow.
 func TestUpdateCallers(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct {
+	local := options{anonymousUpdates: true}
+	type call struct {
 		name    string
 		o       options
 		token   string // "" none, "flow" the flow's, "other" another flow's, else as it is
 		headers []string
 		want    int
-	}{
-		{name: "token of the flow", o: options{public: true}, token: "flow", want: 200},
+	}
+	calls := []call{
+		{name: "token of the flow", token: "flow", want: 200},
 		{name: "token of the flow, through a proxy", token: "flow", headers: []string{"X-Forwarded-For: 10.0.0.1"}, want: 200},
 		{name: "token of the flow, where operators have one", o: options{updateToken: "op"}, token: "flow", want: 200},
 		{name: "token of another flow", token: "other", want: 401},
+		{name: "token of another flow, locally", o: local, token: "other", want: 401},
 		{name: "no token of a flow", token: "x", want: 401},
-		{name: "operator", o: options{public: true, updateToken: "op"}, headers: []string{"Authorization: Bearer op"}, want: 200},
-		{name: "operator, scheme in lower case", o: options{public: true, updateToken: "op"}, headers: []string{"Authorization: bearer op"}, want: 200},
+		{name: "empty token, locally", o: local, token: "&", want: 401},
+		{name: "operator", o: options{updateToken: "op"}, headers: []string{"Authorization: Bearer op"}, want: 200},
+		{name: "operator, scheme in lower case", o: options{updateToken: "op"}, headers: []string{"Authorization: bearer op"}, want: 200},
 		{name: "wrong operator", o: options{updateToken: "op"}, headers: []string{"Authorization: Bearer o"}, want: 401},
-		{name: "empty operator", o: options{public: true}, headers: []string{"Authorization: Bearer "}, want: 401},
-		{name: "local, where operators have a token", o: options{updateToken: "op"}, want: 401},
-		{name: "server for all", o: options{public: true}, want: 401},
-		{name: "local", want: 200},
-		{name: "localhost", headers: []string{"Host: localhost:8000"}, want: 200},
-		{name: "IPv6", headers: []string{"Host: [::1]:8000"}, want: 200},
-		{name: "a name that leads here", headers: []string{"Host: evil.example"}, want: 401},
-		{name: "a page", headers: []string{"Origin: http://evil.example"}, want: 401},
-		{name: "a page without an origin", headers: []string{"Origin: null"}, want: 401},
-		{name: "proxies 1", headers: []string{"X-Forwarded-For: 127.0.0.1"}, want: 401},
-		{name: "proxies 2", headers: []string{"X-Forwarded-Proto: https"}, want: 401},
-		{name: "proxies 3", headers: []string{"Forwarded: for=127.0.0.1"}, want: 401},
-		{name: "proxies 4", headers: []string{"Via: 1.1 x"}, want: 401},
-	} {
+		{name: "wrong operator, locally", o: local, headers: []string{"Authorization: Bearer o"}, want: 401},
+		{name: "empty operator", headers: []string{"Authorization: Bearer "}, want: 401},
+		{name: "empty operator, locally", o: local, headers: []string{"Authorization: Bearer "}, want: 401},
+		{name: "nobody", want: 401},
+		{name: "nobody, where operators have a token", o: options{updateToken: "op"}, want: 401},
+		{name: "local", o: local, want: 200},
+		{name: "local, where operators have a token", o: options{anonymousUpdates: true, updateToken: "op"}, want: 200},
+		{name: "localhost", o: local, headers: []string{"Host: localhost:8000"}, want: 200},
+		{name: "IPv6", o: local, headers: []string{"Host: [::1]:8000"}, want: 200},
+		{name: "a name that leads here", o: local, headers: []string{"Host: evil.example"}, want: 401},
+		{name: "a name that begins as this host", o: local, headers: []string{"Host: localhost.evil.example"}, want: 401},
+		{name: "known by another address", o: options{anonymousUpdates: true, publicURL: "https://data.example"}, want: 401},
+	}
+	// What browsers and proxies add, alone and two at a time.
+	added := []string{
+		"Origin: http://evil.example", "Origin: null", "Origin: ", "Sec-Fetch-Site: same-origin", "Sec-Fetch-Mode: cors", "Forwarded: for=127.0.0.1",
+		"X-Forwarded-For: 127.0.0.1", "X-Forwarded-Proto: https", "X-Forwarded-Host: localhost", "x-forwarded-anything: ", "X-Real-IP: 127.0.0.1", "Via: 1.1 x",
+	}
+	for i, one := range added {
+		calls = append(calls, call{name: one, o: local, headers: []string{one}, want: 401})
+		calls = append(calls, call{name: one + ", and another", o: local, headers: []string{one, added[(i+5)%len(added)]}, want: 401})
+	}
+	for _, c := range calls {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			s := start(t, c.o)
