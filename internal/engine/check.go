@@ -51,10 +51,11 @@ type keySet struct {
 // keyBudget bounds the memory of one set of keys; beyond it they go to disk.
 const keyBudget = 8 << 20
 
-func newChecker(schema *tableschema.Schema, trim bool, temp string, problems *Problems) (*checker, error) {
+// newChecker makes one whose checks of single cells end with ctx.
+func newChecker(ctx context.Context, schema *tableschema.Schema, trim bool, temp string, problems *Problems) (*checker, error) {
 	c := &checker{schema: schema, trim: trim, problems: problems}
 	for i := range schema.Fields {
-		caster, err := schema.Caster(i, tableschema.CastOptions{Trim: trim})
+		caster, err := schema.Caster(i, tableschema.CastOptions{Trim: trim, Stop: ctx.Done()})
 		if err != nil {
 			return nil, err
 		}

@@ -120,7 +120,7 @@ func (o *output) writer(schema *tableschema.Schema) (format.Writer, error) {
 	case "json":
 		values := make([]func(dst, text []byte) []byte, len(names))
 		for i := range names {
-			caster, err := schema.Caster(i, tableschema.CastOptions{})
+			caster, err := schema.Caster(i, tableschema.CastOptions{Unchecked: true})
 			if err != nil {
 				return nil, err
 			}

@@ -97,7 +97,7 @@ func (r *run) readTable(ctx context.Context, t *table, from tables.Source) error
 		t.problems.add(Problem{Code: codeSchema, Message: strings.Join(errorLines(err), " ")})
 		return nil
 	}
-	t.checker, err = newChecker(t.schema, true, r.Temp, t.problems)
+	t.checker, err = newChecker(ctx, t.schema, true, r.Temp, t.problems)
 	if err != nil {
 		return err
 	}
@@ -174,7 +174,7 @@ func (r *run) pump(ctx context.Context, t *table, from tables.Source) error {
 			f.to(func(batches <-chan *stream.Batch) error { return r.process(ctx, t, v, batches) }, &v.err)
 		}
 	}
-	_, err = protect(func() (struct{}, error) { return struct{}{}, t.checkBatches(pool, raw, &f) })
+	_, err = protect(func() (struct{}, error) { return struct{}{}, t.checkBatches(ctx, pool, raw, &f) })
 	f.close()
 	stop(err)
 	for b := range raw {
@@ -191,12 +191,15 @@ func (r *run) pump(ctx context.Context, t *table, from tables.Source) error {
 
 // checkBatches checks what comes and hands it on until something is found that keeps
 // the table from being published.
-func (t *table) checkBatches(pool *stream.Pool, raw <-chan *stream.Batch, f *fan) error {
+func (t *table) checkBatches(ctx context.Context, pool *stream.Pool, raw <-chan *stream.Batch, f *fan) error {
 	for in := range raw {
 		out := pool.Get()
 		err := t.checker.check(in, out)
 		in.Release()
 		t.rows.Store(t.checker.rows)
+		if err == nil && ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
 		if err != nil || t.problems.fatal() {
 			out.Release()
 			if err != nil {

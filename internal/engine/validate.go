@@ -100,7 +100,7 @@ func (report *TableReport) validate(ctx context.Context, temp string, in TableIn
 		p.add(Problem{Code: codeSchema, Message: strings.Join(errorLines(err), " ")})
 		return nil
 	}
-	c, err := newChecker(schema, false, temp, p)
+	c, err := newChecker(ctx, schema, false, temp, p)
 	if err != nil {
 		return err
 	}

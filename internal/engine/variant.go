@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/datahq/specstore/internal/errs"
+	"github.com/datahq/specstore/internal/pattern"
 	"github.com/datahq/specstore/internal/plan"
 	"github.com/datahq/specstore/internal/processor/standard"
 	"github.com/datahq/specstore/internal/spill"
@@ -41,8 +42,9 @@ func (t *table) variantOf(steps []plan.Step) (*variant, error) {
 		}
 	}
 	v := &variant{key: string(key), problems: &Problems{}}
+	patterns := pattern.NewBudget(pattern.MaxBytes)
 	for _, s := range steps {
-		p, err := standard.New(s.Run, s.Parameters)
+		p, err := standard.NewWithin(s.Run, s.Parameters, patterns)
 		if err != nil {
 			v.err = err
 			break
@@ -133,7 +135,7 @@ func (v *variant) consume(ctx context.Context, table *standard.Table, temp strin
 	if v.schema, err = tableschema.Parse(withoutLostKeys(raw)); err != nil {
 		return errs.Wrap(err, errs.Invalid, "engine.consume", "the schema that the steps leave: %s", errs.Detail(err))
 	}
-	c, err := newChecker(v.schema, false, temp, v.problems)
+	c, err := newChecker(ctx, v.schema, false, temp, v.problems)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/datahq/specstore/internal/datapackage"
 	"github.com/datahq/specstore/internal/errs"
 	"github.com/datahq/specstore/internal/jsonschema"
+	"github.com/datahq/specstore/internal/tableschema"
 )
 
 //go:embed flow-spec.schema.json
@@ -63,6 +64,7 @@ func section(p Problem) int {
 type checker struct {
 	problems []Problem
 	values   int // of a plan so far
+	costs    tableschema.Costs
 	inline   int // bytes of inline data so far
 }
 
@@ -189,8 +191,21 @@ func (c *checker) input(s *Spec) {
 			c.add(at, tooManyValues, maxValues)
 			return
 		}
+		if !c.schema(at+"/schema", object(r.Descriptor["schema"])) {
+			return
+		}
 		s.Resources = append(s.Resources, r)
 	}
+}
+
+// schema holds a Table Schema against what all of them may cost, and reports whether it
+// is within. What is wrong with it is told by whoever reads the table.
+func (c *checker) schema(at string, schema map[string]any) bool {
+	problems := c.costs.Add(schema)
+	for _, p := range problems {
+		c.add(at+p.Pointer, "%s", p.Message)
+	}
+	return len(problems) == 0
 }
 
 // place reads where a resource lies. The old property `url` wins over `path`, and
@@ -278,6 +293,9 @@ func (c *checker) processing(s *Spec) {
 				parameters = map[string]any{}
 			}
 			p.Steps = append(p.Steps, Step{text(step["run"]), parameters})
+		}
+		if !c.schema(at+"/schema", p.Schema) {
+			return
 		}
 		s.Processing = append(s.Processing, p)
 	}

@@ -471,3 +471,32 @@ func FuzzParseSchedule(f *testing.F) {
 		}
 	})
 }
+
+// TestCostlySchemas: a spec whose schemas would cost too much is refused, also where each
+// of them alone is within the limits.
+func TestCostlySchemas(t *testing.T) {
+	t.Parallel()
+	var chain strings.Builder
+	for i := range 60 {
+		fmt.Fprintf(&chain, `"%d": {allOf: [{$ref: "#/$defs/%d"}, {$ref: "#/$defs/%d"}]}, `, i, i+1, i+1)
+	}
+	var several strings.Builder
+	for i := range 60 {
+		fmt.Fprintf(&several, "      - {name: t%d, path: t.csv, schema: {fields: [{name: a, constraints: {pattern: '\\w{500}%d'}}]}}\n", i, i)
+	}
+	for name, c := range map[string]struct{ resources, pointer, want string }{
+		"a chain":  {"      - {name: t, path: t.csv, schema: {fields: [{name: a, type: object, constraints: {jsonSchema: {$ref: '#/$defs/0', $defs: {" + chain.String() + `"60": {}}}}}]}}`, "/resources/0/schema/fields/0/constraints/jsonSchema", "more than 100000 subschemas"},
+		"patterns": {several.String(), "/schema/fields/0/constraints/pattern", "more than 64 MiB"},
+	} {
+		raw, err := flowspec.ParseYAML([]byte("meta: {ownerid: me, dataset: d}\ninputs:\n- kind: datapackage\n  parameters:\n    descriptor:\n      resources:\n" + c.resources))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, problems := flowspec.Check(raw)
+		if !slices.ContainsFunc(problems, func(p flowspec.Problem) bool {
+			return strings.Contains(p.Pointer, c.pointer) && strings.Contains(p.Message, c.want)
+		}) {
+			t.Errorf("%s: %.500s, want %q at %s", name, flowspec.ProblemLines(problems), c.want, c.pointer)
+		}
+	}
+}

@@ -99,12 +99,16 @@ func (s *Schema) Check(v any, most int) []Problem {
 // digits of a number, and 1e99999999 has many.
 const maxExponent = 4
 
+func isOutsize(v json.Number) bool {
+	i := strings.IndexAny(string(v), "eE")
+	return i >= 0 && len(strings.TrimLeft(string(v[i+1:]), "+-0")) > maxExponent
+}
+
 // outsize finds a number whose exponent is beyond the limit.
 func outsize(v any) (at []string, found bool) {
 	switch v := v.(type) {
 	case json.Number:
-		i := strings.IndexAny(string(v), "eE")
-		return nil, i >= 0 && len(strings.TrimLeft(string(v[i+1:]), "+-0")) > maxExponent
+		return nil, isOutsize(v)
 	case map[string]any:
 		for k, item := range v {
 			if at, found := outsize(item); found {

@@ -17,6 +17,7 @@ const module = "github.com/datahq/specstore/"
 
 // layers are listed from the lowest. Packages of one layer do not meet.
 var layers = [][]string{
+	{"internal/pattern"},
 	{"internal/errs", "internal/jsonschema", "internal/stream", "internal/weburl"},
 	{"internal/tableschema", "internal/sqldb", "internal/objstore", "internal/fetch", "internal/jsondiff"},
 	{"internal/datapackage", "internal/auth", "internal/spill"},
@@ -51,7 +52,7 @@ var only = map[string][]string{
 }
 
 // pure are the packages that open nothing.
-var pure = []string{"internal/errs", "internal/weburl", "internal/jsonschema", "internal/jsondiff", "internal/tableschema", "internal/stream", "internal/datapackage", "internal/flowspec", "internal/plan", "internal/processor", "internal/processor/python", "internal/processor/wire"}
+var pure = []string{"internal/pattern", "internal/errs", "internal/weburl", "internal/jsonschema", "internal/jsondiff", "internal/tableschema", "internal/stream", "internal/datapackage", "internal/flowspec", "internal/plan", "internal/processor", "internal/processor/python", "internal/processor/wire"}
 
 type goPackage struct {
 	ImportPath string

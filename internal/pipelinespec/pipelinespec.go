@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/datahq/specstore/internal/errs"
+	"github.com/datahq/specstore/internal/pattern"
 	"github.com/datahq/specstore/internal/processor/standard"
 )
 
@@ -117,6 +118,7 @@ func parseSteps(id string, v any, wrong *problems) []standard.Step {
 		return nil
 	}
 	var steps []standard.Step
+	patterns := pattern.NewBudget(pattern.MaxBytes)
 	for i, v := range list {
 		m, _ := v.(map[string]any)
 		run, ok := m["run"].(string)
@@ -133,7 +135,7 @@ func parseSteps(id string, v any, wrong *problems) []standard.Step {
 			wrong.add(id, "step %d, %s: `parameters` must be an object", i+1, run)
 			continue
 		}
-		processor, err := standard.New(run, params)
+		processor, err := standard.NewWithin(run, params, patterns)
 		if err != nil {
 			wrong.add(id, "step %d: %s", i+1, errs.Detail(err))
 			continue

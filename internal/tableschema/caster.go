@@ -9,6 +9,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/datahq/specstore/internal/pattern"
 	"github.com/datahq/specstore/internal/stream"
 )
 
@@ -16,6 +17,11 @@ import (
 type CastOptions struct {
 	// Trim drops the blanks round a cell, except of strings, before anything else.
 	Trim bool
+	// Unchecked leaves the constraints out, for a caster that only writes values.
+	Unchecked bool
+	// Stop ends a check of a cell that takes long when it is closed; the cell then
+	// has an error. Nil is never.
+	Stop <-chan struct{}
 }
 
 // Caster checks the cells of one field. It holds buffers, so a goroutine needs
@@ -30,6 +36,11 @@ type Caster struct {
 	read     func(cell []byte) ([]byte, bool)
 	checks   []check
 	describe map[string]string // constraint to what it asks for
+
+	patterns   *pattern.Budget
+	subschemas int // of the constraint jsonSchema
+	stop       <-chan struct{}
+	unfinished error // of the last check against a JSON Schema
 
 	form    numberForm
 	item    *Caster // of a list
@@ -82,7 +93,7 @@ func (s *Schema) Caster(i int, o CastOptions) (*Caster, error) {
 			return nil, fault(p.problems[0].Pointer, "%s", p.problems[0].Message)
 		}
 	}
-	c := &Caster{field: f, trim: o.Trim && f.Type != "string" && f.Type != "any"}
+	c := &Caster{field: f, trim: o.Trim && f.Type != "string" && f.Type != "any", patterns: s.patterns, stop: o.Stop}
 	c.empty = len(missing) == 1 && missing[0] == ""
 	c.missing = make(map[string]bool, len(missing))
 	for _, m := range missing {
@@ -96,6 +107,9 @@ func (s *Schema) Caster(i int, o CastOptions) (*Caster, error) {
 	c.what = t.what
 	if err := t.prepare(c); err != nil {
 		return nil, err
+	}
+	if o.Unchecked {
+		return c, nil
 	}
 	return c, c.prepareConstraints(t)
 }
@@ -210,6 +224,10 @@ func (c *Caster) checked(raw, text []byte, ok bool) ([]byte, bool, *CellError) {
 	}
 	for i := range c.checks {
 		if c.checks[i].breaks(text) {
+			if c.unfinished != nil {
+				name := c.checks[i].name
+				return nil, false, &CellError{ConstraintError, []string{name}, fmt.Sprintf("field %q: %s could not be held against %s: %s", c.field.Name, shown(raw), name, c.unfinished)}
+			}
 			return nil, false, c.constraintError(raw, text)
 		}
 	}
@@ -310,9 +328,9 @@ func (c *Caster) prepareConstraints(t fieldType) error {
 				breaks = func(text []byte) bool { return t.length(c, text) > n }
 			}
 		case "pattern":
-			breaks, err = patternCheck(pointer, v)
+			breaks, err = c.patternCheck(pointer, v)
 		case "jsonSchema":
-			breaks, err = jsonSchemaCheck(pointer, v)
+			breaks, err = c.jsonSchemaCheck(pointer, v)
 		default:
 			breaks, err = c.bound(t, pointer, name, v)
 		}

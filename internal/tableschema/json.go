@@ -90,14 +90,19 @@ func appendValueKey(dst []byte, v any) []byte {
 }
 
 // jsonSchemaCheck checks values against a JSON Schema. Nothing is fetched.
-func jsonSchemaCheck(pointer string, v any) (func([]byte) bool, error) {
+func (c *Caster) jsonSchemaCheck(pointer string, v any) (func([]byte) bool, error) {
 	text, err := json.Marshal(v)
 	if err != nil {
 		return nil, fault(pointer, "must be a JSON Schema")
 	}
-	schema, err := jsonschema.Compile(text)
+	schema, err := jsonschema.CompileLimited(text, c.patterns)
 	if err != nil {
-		return nil, fault(pointer, "is not a JSON Schema: %s", strings.ReplaceAll(err.Error(), "\n", " "))
+		return nil, fault(pointer, "is not a JSON Schema that can be used: %s", strings.ReplaceAll(err.Error(), "\n", " "))
 	}
-	return func(text []byte) bool { return !schema.ValidText(text) }, nil
+	c.subschemas = schema.Subschemas()
+	return func(text []byte) bool {
+		valid, err := schema.ValidText(c.stop, text)
+		c.unfinished = err
+		return !valid
+	}, nil
 }

@@ -18,6 +18,8 @@ import (
 	"strings"
 
 	"github.com/datahq/specstore/internal/errs"
+	"github.com/datahq/specstore/internal/jsonschema"
+	"github.com/datahq/specstore/internal/pattern"
 	"github.com/datahq/specstore/internal/stream"
 )
 
@@ -34,8 +36,9 @@ type Schema struct {
 	UniqueKeys  [][]string
 	ForeignKeys []ForeignKey
 
-	raw     map[string]any
-	missing []string
+	raw      map[string]any
+	missing  []string
+	patterns *pattern.Budget // what all patterns may take, compiled ones included
 }
 
 // Field is one column.
@@ -112,7 +115,7 @@ func (p *parser) add(pointer, format string, args ...any) {
 
 func parse(raw map[string]any) (*Schema, []Problem) {
 	p := &parser{}
-	s := &Schema{raw: raw, missing: []string{""}}
+	s := &Schema{raw: raw, missing: []string{""}, patterns: pattern.NewBudget(pattern.MaxBytes)}
 	if v, ok := raw["missingValues"]; ok && v != nil {
 		s.missing = p.missingValues("/missingValues", v)
 	}
@@ -125,6 +128,7 @@ func parse(raw map[string]any) (*Schema, []Problem) {
 		fields = nil
 	}
 	seen := map[string]bool{}
+	subschemas := 0
 	for i, v := range fields {
 		f, ok := p.field(fmt.Sprintf("/fields/%d", i), v)
 		if ok && seen[f.Name] {
@@ -133,7 +137,14 @@ func parse(raw map[string]any) (*Schema, []Problem) {
 		seen[f.Name] = true
 		s.Fields = append(s.Fields, f)
 		if ok {
-			if _, err := s.Caster(i, CastOptions{}); err != nil {
+			c, err := s.Caster(i, CastOptions{})
+			if err == nil {
+				if subschemas += c.subschemas; subschemas > jsonschema.MaxSubschemas {
+					p.add(fmt.Sprintf("/fields/%d/constraints/jsonSchema", i), "the JSON Schemas of a table have %d subschemas together at most", jsonschema.MaxSubschemas)
+					break
+				}
+			}
+			if err != nil {
 				if e, ok := errors.AsType[*fieldError](err); ok {
 					p.add(fmt.Sprintf("/fields/%d%s", i, e.pointer), "%s", e.message)
 				} else {
@@ -371,7 +382,7 @@ func (s *Schema) canonicalField(i int, f Field) map[string]any {
 			}
 		}
 	}
-	c, err := s.Caster(i, CastOptions{})
+	c, err := s.Caster(i, CastOptions{Unchecked: true})
 	if err != nil || f.constraints() == nil {
 		return d
 	}

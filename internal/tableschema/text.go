@@ -2,10 +2,13 @@ package tableschema
 
 import (
 	"bytes"
-	"regexp"
+	"errors"
+	"regexp/syntax"
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/datahq/specstore/internal/pattern"
 )
 
 func prepareString(c *Caster) error {
@@ -120,7 +123,7 @@ func isUUID(b []byte) bool {
 
 // patternCheck anchors a regular expression at both ends of the whole text.
 // \w and \d are letters and digits of all scripts.
-func patternCheck(pointer string, v any) (func([]byte) bool, error) {
+func (c *Caster) patternCheck(pointer string, v any) (func([]byte) bool, error) {
 	text, ok := v.(string)
 	if !ok {
 		return nil, fault(pointer, "must be a text")
@@ -128,15 +131,21 @@ func patternCheck(pointer string, v any) (func([]byte) bool, error) {
 	if len(text) > maxPattern {
 		return nil, fault(pointer, "is longer than %d bytes", maxPattern)
 	}
-	if _, err := regexp.Compile(text); err != nil {
+	if _, err := syntax.Parse(text, syntax.Perl); err != nil {
 		return nil, fault(pointer, "is not a regular expression: %s", err)
 	}
-	re, err := regexp.Compile(`\A(?:` + allScripts(text) + `)\z`)
+	re, err := c.patterns.Compile(wholeText(text))
+	if _, ok := errors.AsType[*pattern.SizeError](err); ok {
+		return nil, fault(pointer, "%s", err)
+	}
 	if err != nil {
 		return nil, fault(pointer, "is not a regular expression: %s", err)
 	}
 	return func(text []byte) bool { return !re.Match(text) }, nil
 }
+
+// wholeText anchors a regular expression at both ends of the text.
+func wholeText(expression string) string { return `\A(?:` + allScripts(expression) + `)\z` }
 
 // allScripts writes the classes \w and \d out.
 func allScripts(pattern string) string {

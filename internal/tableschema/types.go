@@ -331,7 +331,7 @@ func prepareList(c *Caster) error {
 	default:
 		return fault("/itemType", "a list has no items of type %q", itemType)
 	}
-	item := &Schema{Fields: []Field{{Name: c.field.Name, Type: itemType, Format: "default"}}, missing: []string{}}
+	item := &Schema{Fields: []Field{{Name: c.field.Name, Type: itemType, Format: "default"}}, missing: []string{}, patterns: c.patterns}
 	if c.item, err = item.Caster(0, CastOptions{}); err != nil {
 		return err
 	}

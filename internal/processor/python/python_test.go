@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/datahq/specstore/internal/errs"
+	"github.com/datahq/specstore/internal/pattern"
 	"github.com/datahq/specstore/internal/processor/python"
 	"github.com/datahq/specstore/internal/stream"
 )
@@ -83,7 +84,7 @@ func TestRegexp(t *testing.T) {
 		{"a", `\n`, "a", "\n"},
 		{`(?i)A`, "b", "aA", "bb"},
 	} {
-		re, err := python.Compile(c.find)
+		re, err := python.Compile(c.find, pattern.NewBudget(pattern.MaxBytes))
 		if err != nil {
 			t.Errorf("%s: %v", c.find, err)
 			continue
@@ -98,11 +99,11 @@ func TestRegexp(t *testing.T) {
 		}
 	}
 	for _, p := range []string{`(?=a)`, `(?!a)`, `(?<=a)`, `(?<!a)`, `(a)\1`, `(?P<a>x)(?P=a)`, `(?x)a`, `(?>a)`, `(`, `a**`, `\p{L}`, `\`, `a{5000}`, strings.Repeat("a", 5000)} {
-		if _, err := python.Compile(p); !errs.Is(err, errs.Invalid) {
+		if _, err := python.Compile(p, pattern.NewBudget(pattern.MaxBytes)); !errs.Is(err, errs.Invalid) {
 			t.Errorf("%.20s: %v", p, err)
 		}
 	}
-	re, err := python.Compile("(a)")
+	re, err := python.Compile("(a)", pattern.NewBudget(pattern.MaxBytes))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +112,7 @@ func TestRegexp(t *testing.T) {
 			t.Errorf("%s: %v", with, err)
 		}
 	}
-	full, err := python.CompileFull("a|ab")
+	full, err := python.CompileFull("a|ab", pattern.NewBudget(pattern.MaxBytes))
 	if err != nil || !full.Match("ab") || full.Match("abc") {
 		t.Errorf("a whole name is not matched: %v", err)
 	}
@@ -196,8 +197,8 @@ func TestJSON(t *testing.T) {
 // without special characters means.
 func FuzzRegexp(f *testing.F) {
 	f.Add(`(?P<a>\w+)[^\d]`, `\g<a>`, "text")
-	f.Fuzz(func(t *testing.T, pattern, with, text string) {
-		re, err := python.Compile(pattern)
+	f.Fuzz(func(t *testing.T, find, with, text string) {
+		re, err := python.Compile(find, pattern.NewBudget(pattern.MaxBytes))
 		if err != nil {
 			if !errs.Is(err, errs.Invalid) {
 				t.Fatal(err)
@@ -250,7 +251,7 @@ func TestLong(t *testing.T) {
 		{"a", "b", "more than 262144 places"},
 		{"$", strings.Repeat("b", 1<<20), ""},
 	} {
-		re, err := python.Compile(c.find)
+		re, err := python.Compile(c.find, pattern.NewBudget(pattern.MaxBytes))
 		if err != nil {
 			t.Fatal(err)
 		}

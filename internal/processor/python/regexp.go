@@ -1,9 +1,13 @@
 package python
 
 import (
+	"errors"
 	"regexp"
+	"regexp/syntax"
 	"strconv"
 	"strings"
+
+	patterns "github.com/datahq/specstore/internal/pattern"
 )
 
 const maxPattern = 4096 // bytes
@@ -16,13 +20,17 @@ const maxPattern = 4096 // bytes
 // are refused.
 type Regexp struct{ re *regexp.Regexp }
 
-// Compile reads an expression. Its error is Invalid.
-func Compile(pattern string) (*Regexp, error) { return compile(pattern, "", "") }
+// Compile reads an expression, for whose memory the budget pays. Its error is Invalid.
+func Compile(pattern string, budget *patterns.Budget) (*Regexp, error) {
+	return compile(pattern, budget, "", "")
+}
 
 // CompileFull reads an expression that must match a whole text.
-func CompileFull(pattern string) (*Regexp, error) { return compile(pattern, `\A(?:`, `)\z`) }
+func CompileFull(pattern string, budget *patterns.Budget) (*Regexp, error) {
+	return compile(pattern, budget, `\A(?:`, `)\z`)
+}
 
-func compile(pattern, before, after string) (*Regexp, error) {
+func compile(pattern string, budget *patterns.Budget, before, after string) (*Regexp, error) {
 	if len(pattern) > maxPattern {
 		return nil, invalid("the expression is longer than %d bytes", maxPattern)
 	}
@@ -30,14 +38,18 @@ func compile(pattern, before, after string) (*Regexp, error) {
 	if err != nil {
 		return nil, err
 	}
-	re, err := regexp.Compile(translated)
-	if err == nil && before != "" {
-		re, err = regexp.Compile(before + translated + after)
+	_, err = syntax.Parse(translated, syntax.Perl)
+	var re patterns.Compiled
+	if err == nil {
+		re, err = budget.Compile(before + translated + after)
+	}
+	if _, ok := errors.AsType[*patterns.SizeError](err); ok {
+		return nil, invalid("the expression %q is too large: %s", pattern, err)
 	}
 	if err != nil {
 		return nil, invalid("the expression %q cannot be read: %s", pattern, strings.TrimPrefix(err.Error(), "error parsing regexp: "))
 	}
-	return &Regexp{re}, nil
+	return &Regexp{re.Regexp}, nil
 }
 
 // Match reports whether the expression is found in a text.

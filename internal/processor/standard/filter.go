@@ -112,7 +112,7 @@ func newFindReplace(p *parameters) Processor {
 		name := p.required("name")
 		p.each("patterns", func(p *parameters) {
 			find := p.scalar("find")
-			re, err := python.Compile(find)
+			re, err := python.Compile(find, p.patterns)
 			p.wrap("find", err)
 			if re == nil {
 				return

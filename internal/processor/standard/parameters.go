@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/datahq/specstore/internal/errs"
+	"github.com/datahq/specstore/internal/pattern"
 	"github.com/datahq/specstore/internal/processor/python"
 )
 
@@ -16,6 +17,8 @@ type parameters struct {
 	m    map[string]any
 	path string // of the parameter that m is, for messages
 	err  error
+
+	patterns *pattern.Budget // of the expressions in parameters
 }
 
 func (p *parameters) fail(key, format string, args ...any) {
@@ -161,7 +164,7 @@ func (p *parameters) inside(key string, m map[string]any, f func(*parameters)) {
 	if m == nil {
 		m = map[string]any{}
 	}
-	in := &parameters{m: m, path: p.path + key + "/"}
+	in := &parameters{m: m, path: p.path + key + "/", patterns: p.patterns}
 	f(in)
 	if p.err == nil {
 		p.err = in.err
@@ -170,7 +173,7 @@ func (p *parameters) inside(key string, m map[string]any, f func(*parameters)) {
 
 // pattern reads an expression that must match a whole name.
 func (p *parameters) pattern(key, text string) *python.Regexp {
-	re, err := python.CompileFull(text)
+	re, err := python.CompileFull(text, p.patterns)
 	p.wrap(key, err)
 	return re
 }

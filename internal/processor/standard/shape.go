@@ -257,7 +257,7 @@ func newUnpivot(p *parameters) Processor {
 	})
 	p.each("unpivot", func(p *parameters) {
 		name := p.required("name")
-		re, err := python.Compile(name)
+		re, err := python.Compile(name, p.patterns)
 		p.wrap("name", err)
 		u := unpivoted{re, p.pattern("name", name), p.object("keys")}
 		for key, v := range u.keys {

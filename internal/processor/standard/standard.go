@@ -19,6 +19,7 @@ import (
 
 	"github.com/datahq/specstore/internal/datapackage"
 	"github.com/datahq/specstore/internal/errs"
+	"github.com/datahq/specstore/internal/pattern"
 	"github.com/datahq/specstore/internal/stream"
 )
 
@@ -161,6 +162,12 @@ func Names() []string { return slices.Sorted(maps.Keys(processors())) }
 // that name or its parameters are wrong; parameters that it does not know are
 // ignored, as in datapackage-pipelines.
 func New(run string, params map[string]any) (Processor, error) {
+	return NewWithin(run, params, pattern.NewBudget(pattern.MaxBytes))
+}
+
+// NewWithin is [New] where the steps of a pipeline or a spec share the memory that their
+// regular expressions may take.
+func NewWithin(run string, params map[string]any, patterns *pattern.Budget) (Processor, error) {
 	found, ok := processors()[run]
 	if !ok {
 		if why, known := refused()[run]; known {
@@ -168,7 +175,7 @@ func New(run string, params map[string]any) (Processor, error) {
 		}
 		return nil, invalid("there is no processor %q; those that there are: %s", run, strings.Join(Names(), ", "))
 	}
-	p := &parameters{m: clone(params)}
+	p := &parameters{m: clone(params), patterns: patterns}
 	step := found(p)
 	if p.err != nil {
 		return nil, errs.Wrap(p.err, errs.Invalid, "standard.New", "%s: %s", run, errs.Detail(p.err))
