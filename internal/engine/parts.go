@@ -47,10 +47,12 @@ func (r *run) openPart(ctx context.Context, url string) (io.ReadCloser, SourceIn
 		}
 		return io.NopCloser(bytes.NewReader(text)), SourceInfo{Size: int64(len(text)), Name: "inline data", Scheme: "data"}, nil
 	}
-	if i := strings.LastIndex(url, "#."); i >= 0 && !strings.ContainsAny(url[i:], "/?") {
-		url = url[:i]
+	url, format := formatOf(url)
+	body, info, err := r.Sources.Open(ctx, url)
+	if err != nil {
+		return nil, info, err
 	}
-	return r.Sources.Open(ctx, url)
+	return notPage(body, format), info, nil
 }
 
 // maxHead bounds the header that parts of a table have in common.

@@ -4,16 +4,19 @@
 // that only it can reach. So the address of every connection is looked at after
 // the name was resolved, at the moment of dialling and again at each redirect:
 // one that is not public is refused unless the operator allows it. A body that
-// breaks off is an error, never a short file.
+// breaks off is an error, never a short file; one that is too long, as it comes or once
+// its content coding is undone, and one that drips are errors, too.
 package fetch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/cookiejar"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -36,11 +39,20 @@ type Config struct {
 	HeaderTimeout time.Duration
 	// IdleTimeout bounds the wait for the next bytes of a body; 0 is 60 s.
 	IdleTimeout time.Duration
+	// MaxBytes bounds a body, as it comes and as it is without its content coding; 0 is
+	// 64 GiB.
+	MaxBytes int64
+	// MinRate is what a body must have in bytes a second, over 60 s; 0 is 1024.
+	MinRate int64
 }
 
 const (
-	maxRedirects   = 5
+	maxRedirects   = 10
 	connectTimeout = 10 * time.Second
+
+	defaultMaxBytes = 64 << 30
+	defaultMinRate  = 1 << 10
+	rateWindow      = 60 * time.Second
 )
 
 // Client reads sources. Any number of goroutines may use it.
@@ -49,6 +61,8 @@ type Client struct {
 	hosts []string
 	nets  []netip.Prefix
 	idle  time.Duration
+	max   int64 // bytes of a body
+	rate  int64 // bytes a second
 }
 
 // Info is what is known of a source.
@@ -60,9 +74,10 @@ type Info struct {
 
 // New makes a client. It fails with Invalid on an entry of Allow that cannot be read.
 func New(cfg Config) (*Client, error) {
-	c := &Client{idle: cfg.IdleTimeout}
-	if c.idle == 0 {
-		c.idle = 60 * time.Second
+	c := &Client{
+		idle: cmp.Or(cfg.IdleTimeout, 60*time.Second),
+		max:  cmp.Or(cfg.MaxBytes, defaultMaxBytes),
+		rate: cmp.Or(cfg.MinRate, defaultMinRate),
 	}
 	for _, entry := range cfg.Allow {
 		entry = strings.ToLower(strings.TrimSpace(entry))
@@ -97,14 +112,10 @@ func New(cfg Config) (*Client, error) {
 			Proxy:                  nil,
 			MaxResponseHeaderBytes: 1 << 20,
 			ForceAttemptHTTP2:      true,
+			// Codings are undone here, within bounds.
+			DisableCompression: true,
 		},
-		CheckRedirect: func(req *http.Request, via []*http.Request) error {
-			if len(via) > maxRedirects {
-				return errs.New(errs.Invalid, "fetch.Open", "the source redirects more than %d times", maxRedirects)
-			}
-			req.Header.Del("Referer")
-			return checkURL(req.URL)
-		},
+		CheckRedirect: follow,
 	}
 	return c, nil
 }
@@ -229,7 +240,15 @@ func (c *Client) Open(ctx context.Context, address string) (io.ReadCloser, Info,
 		return nil, Info{}, errs.Wrap(bare(err), errs.Invalid, "fetch.Open", "the address of the source cannot be read")
 	}
 	req.Header.Set("User-Agent", "specstore")
-	res, err := c.http.Do(req)
+	req.Header.Set("Accept-Encoding", acceptCodings)
+	// Some servers redirect a reader to the same address again with a cookie, so there are
+	// cookies, and only for this one source.
+	asking := *c.http
+	if asking.Jar, err = cookiejar.New(nil); err != nil {
+		cancel(nil)
+		return nil, Info{}, err
+	}
+	res, err := asking.Do(req)
 	if err != nil {
 		cause := context.Cause(ctx)
 		cancel(nil)
@@ -246,12 +265,34 @@ func (c *Client) Open(ctx context.Context, address string) (io.ReadCloser, Info,
 	}
 	final := *res.Request.URL
 	final.User, final.RawQuery, final.Fragment = nil, "", ""
-	b := &body{ReadCloser: res.Body, cancel: cancel, idle: c.idle, ctx: ctx}
+	if res.ContentLength > c.max {
+		res.Body.Close()
+		cancel(nil)
+		return nil, Info{}, tooLong(c.max, "")
+	}
+	raw := &pace{ReadCloser: res.Body, rate: c.rate, window: rateWindow, now: time.Now}
+	b := &body{ReadCloser: raw, cancel: cancel, idle: c.idle, ctx: ctx}
 	b.timer = time.AfterFunc(c.idle, func() {
 		cancel(errs.New(errs.Unavailable, "fetch.Read", "the source sent nothing for %s", c.idle))
 	})
 	b.timer.Stop()
-	return b, Info{Size: res.ContentLength, URL: final.String(), ContentType: res.Header.Get("Content-Type")}, nil
+	in, decoded, err := decode(&limit{r: b, left: c.max, max: c.max}, res.Header, packing(final.Path))
+	if err != nil {
+		b.Close()
+		return nil, Info{}, err
+	}
+	info := Info{Size: res.ContentLength, URL: final.String(), ContentType: res.Header.Get("Content-Type")}
+	if decoded {
+		in = &limit{r: in, left: c.max, max: c.max, what: " once its content coding is undone"}
+		info.Size = -1
+	}
+	return &content{in, b}, info, nil
+}
+
+// content is a body without its content coding.
+type content struct {
+	io.Reader
+	io.Closer
 }
 
 // statusText leaves out the phrase that the other side chose.
@@ -304,6 +345,9 @@ func (b *body) Read(p []byte) (int, error) {
 	if err != nil && err != io.EOF {
 		if cause := context.Cause(b.ctx); cause != nil {
 			return n, cause
+		}
+		if _, ok := errors.AsType[*errs.Error](err); ok {
+			return n, err
 		}
 		return n, errs.Wrap(err, errs.Unavailable, "fetch.Read", "the source broke off")
 	}

@@ -75,7 +75,7 @@ func server(t *testing.T) *httptest.Server {
 		http.Redirect(w, r, "/hop/"+strconv.Itoa(n-1), http.StatusFound)
 	})
 	mux.HandleFunc("/headers", func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("Referer") != "" || r.Header.Get("Cookie") != "" || r.Header.Get("Authorization") != "" {
+		if r.Header.Get("Referer") != "" || r.Header.Get("Cookie") != "a=b" || r.Header.Get("Authorization") != "" {
 			w.WriteHeader(http.StatusTeapot)
 		}
 		fmt.Fprint(w, "text")
@@ -103,14 +103,14 @@ func TestOpen(t *testing.T) {
 		{"/ok#.csv", 0, ""},
 		{"/moved", 0, ""},
 		{"/gzip", 0, ""},
-		{"/hop/5", 0, ""},
+		{"/hop/10", 0, ""},
 		{"/to-headers?secret", 0, ""},
-		{"/hop/6", errs.Invalid, "more than 5 times"},
+		{"/hop/11", errs.Invalid, "more than 10 times"},
 		{"/user", errs.Invalid, "must not hold a user"},
 		{"/cut", errs.Unavailable, "broke off"},
 		{"/none", errs.Invalid, "404 Not Found"},
 		{"/broken", errs.Unavailable, "502 Bad Gateway"},
-		{"/loop", errs.Invalid, "more than 5 times"},
+		{"/loop", errs.Invalid, "more than 10 times"},
 		{"/file", errs.Invalid, "http and https only"},
 		{"/other", errs.Invalid, "not public"},
 		{"/short", errs.Unavailable, "broke off"},
