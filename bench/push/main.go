@@ -55,7 +55,7 @@ func run(ctx context.Context, binary, only string, pushes int) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Stop()) }()
-	fmt.Println("| push | to SUCCEEDED, median ms | 90th percentile ms | CPU of the server, median ms | pipelines reused |\n|---|---|---|---|---|")
+	fmt.Println("| push | to SUCCEEDED, median ms | 90th percentile ms | CPU of the server and its children, median ms | pipelines reused |\n|---|---|---|---|---|")
 	version := 0
 	new100KB := func(tables int, changed func(table int) bool) func() map[string][]byte {
 		versions := make([]int, tables)

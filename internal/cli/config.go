@@ -18,6 +18,7 @@ import (
 	"github.com/datahq/specstore/internal/errs"
 	"github.com/datahq/specstore/internal/plan"
 	"github.com/datahq/specstore/internal/registry"
+	"github.com/datahq/specstore/internal/runner"
 	"github.com/datahq/specstore/internal/service"
 	"github.com/datahq/specstore/internal/weburl"
 	"github.com/spf13/cobra"
@@ -32,6 +33,7 @@ type config struct {
 	publicURL   string
 	updateToken string
 	workers     int
+	limits      runner.Limits // of each run
 	logFormat   string
 	redact      bool
 	// anonymousUpdates allows updates without a token to programs of this machine.
@@ -93,6 +95,9 @@ func serverConfig(env *Env, cmd *cobra.Command) (*config, error) {
 	c.workers = n
 	if off, _ := cmd.Flags().GetBool("no-workers"); off {
 		c.workers = 0
+	}
+	if c.limits, err = runLimits(env); err != nil {
+		return nil, err
 	}
 	if c.logFormat != "text" && c.logFormat != "json" {
 		return nil, wrong("SPECSTORE_LOG", "%q is neither text nor json", c.logFormat)
@@ -188,6 +193,36 @@ func (c *config) chooseRunner(env *Env, wrong func(name, format string, args ...
 		return wrong("PKGSTORE_BUCKET", "with DPP_URL a bucket for the pipelines' outputs is needed, or PLANNER_LOCAL")
 	}
 	return nil
+}
+
+const leastMemory = 64 << 20 // bytes, for the program itself
+
+// runLimits reads the limits of a run; what is not set is zero, which is the default.
+func runLimits(env *Env) (l runner.Limits, err error) {
+	if v := env.Getenv("SPECSTORE_RUN_TIMEOUT"); v != "" {
+		if l.Time, err = time.ParseDuration(v); err != nil || l.Time <= 0 {
+			return l, errs.New(errs.Invalid, "cli.runLimits", "SPECSTORE_RUN_TIMEOUT: %q is not a time such as 90m or 6h", v)
+		}
+	}
+	for _, s := range []struct {
+		name  string
+		least int64
+		to    *int64
+	}{
+		{"SPECSTORE_RUN_MEMORY", leastMemory, &l.Memory}, {"SPECSTORE_RUN_DISK", 1, &l.Disk}, {"SPECSTORE_MAX_SOURCE_BYTES", 1, &l.Source},
+	} {
+		v := env.Getenv(s.name)
+		if v == "" {
+			continue
+		}
+		if *s.to, err = runner.ParseSize(v); err != nil {
+			return l, errs.Wrap(err, errs.Invalid, "cli.runLimits", "%s: %s", s.name, errs.Detail(err))
+		}
+		if *s.to < s.least {
+			return l, errs.New(errs.Invalid, "cli.runLimits", "%s: %q is less than %s, which the program itself needs", s.name, v, runner.Size(s.least))
+		}
+	}
+	return l, nil
 }
 
 // list reads a variable of words separated by commas.

@@ -156,6 +156,7 @@ func rootCommand(env *Env) *cobra.Command {
 		retryCommand(env),
 		tokenCommand(env),
 		versionCommand(env),
+		childCommand(env),
 	)
 	return root
 }

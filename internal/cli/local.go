@@ -206,8 +206,10 @@ func (s *localSources) Open(ctx context.Context, url string) (io.ReadCloser, eng
 	return f, engine.SourceInfo{Size: info.Size(), Name: name, Scheme: "file"}, nil
 }
 
-func newFetch(env *Env) (*fetch.Client, error) {
-	return fetch.New(fetch.Config{Allow: list(env.Getenv("SPECSTORE_FETCH_ALLOW"))})
+func newFetch(env *Env) (*fetch.Client, error) { return fetch.New(fetchConfig(env)) }
+
+func fetchConfig(env *Env) fetch.Config {
+	return fetch.Config{Allow: list(env.Getenv("SPECSTORE_FETCH_ALLOW"))}
 }
 
 func isDir(path string) bool {

@@ -11,6 +11,7 @@ import (
 	"github.com/datahq/specstore/internal/engine"
 	"github.com/datahq/specstore/internal/jobs"
 	"github.com/datahq/specstore/internal/registry"
+	"github.com/datahq/specstore/internal/runner"
 	"github.com/datahq/specstore/internal/service"
 	"github.com/datahq/specstore/internal/sqldb"
 )
@@ -23,8 +24,9 @@ type process struct {
 	waiting int // flows that waited at the start
 
 	db      *sqldb.DB
-	queue   *jobs.Queue // nil where no flows are run
-	temp    string      // this process's own
+	queue   *jobs.Queue  // nil where no flows are run
+	runs    *runner.Pool // nil before it is started
+	temp    string       // this process's own
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 }
@@ -80,7 +82,8 @@ func (c *config) start(ctx context.Context, env *Env) (_ *process, err error) {
 	if p.parts, err = c.parts(ctx, env, store); err != nil {
 		return nil, err
 	}
-	p.parts.Log, p.parts.Temp, p.parts.Redact = p.log, p.temp, c.redact
+	p.runs = runner.NewPool(runner.Config{Places: p.parts.places, Limits: c.limits, Keep: c.workers, Temp: p.temp, Log: p.log})
+	p.parts.Log, p.parts.Temp, p.parts.Redact, p.parts.Runs = p.log, p.temp, c.redact, p.runs
 	queue, err := jobs.New(ctx, p.db, jobs.Config{
 		Workers: max(c.workers, 1), Log: p.log, Run: func(ctx context.Context) error { return p.service.RunNext(ctx) },
 	})
@@ -95,6 +98,7 @@ func (c *config) start(ctx context.Context, env *Env) (_ *process, err error) {
 		}
 	}
 	if c.workers > 0 {
+		p.runs.Warm()
 		if err := queue.Start(ctx); err != nil {
 			return nil, err
 		}
@@ -117,6 +121,9 @@ func (p *process) stop(ctx context.Context) (err error) {
 	}
 	p.cancel()
 	p.running.Wait()
+	if p.runs != nil {
+		p.runs.Close()
+	}
 	if p.temp != "" {
 		err = errors.Join(err, os.RemoveAll(p.temp))
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/datahq/specstore/internal/pkgstore"
 	"github.com/datahq/specstore/internal/rawstore"
 	"github.com/datahq/specstore/internal/registry"
+	"github.com/datahq/specstore/internal/runner"
 	"github.com/datahq/specstore/internal/service"
 	"github.com/spf13/cobra"
 )
@@ -147,6 +148,7 @@ type parts struct {
 	service.Parts
 	issuer     *auth.Issuer
 	authServer httpapi.AuthServer // where the issuer is nil
+	places     runner.Places      // where runs read and write
 }
 
 func (c *config) parts(ctx context.Context, env *Env, store *registry.Store) (*parts, error) {
@@ -172,8 +174,7 @@ func (c *config) parts(ctx context.Context, env *Env, store *registry.Store) (*p
 		}
 		keys, p.authServer = remote, remote
 	}
-	fetcher, err := newFetch(env)
-	if err != nil {
+	if _, err := newFetch(env); err != nil {
 		return nil, exit(exitUsage, err)
 	}
 	raw, err := objstore.OpenLocal(filepath.Join(c.data, "rawstore"))
@@ -193,11 +194,15 @@ func (c *config) parts(ctx context.Context, env *Env, store *registry.Store) (*p
 		Runner: c.runner, Plans: c.plans, Processors: c.processors, PublicURL: c.publicURL,
 		Registry: store, Verifier: &auth.Verifier{Keys: keys, Now: env.Now},
 		Raw: rawstore.New(raw, []byte(secret), env.Now), Packages: pkgstore.New(packages, c.publicURL+"/pkgstore"),
-		Fetch: fetcher, RawBases: bases, Secret: []byte(secret), Now: env.Now,
+		RawBases: bases, Secret: []byte(secret), Now: env.Now,
 		Holder: fmt.Sprintf("%s/%d/%s", host, os.Getpid(), strings.ToLower(rand.Text()[:6])),
 	}
 	if c.dpp != nil {
 		p.DPP, p.Silence = c.dpp, c.silence
+	}
+	p.places = runner.Places{
+		RawStore: runner.FolderURL(filepath.Join(c.data, "rawstore")), Packages: runner.FolderURL(filepath.Join(c.data, "pkgstore")),
+		PackagesURL: c.publicURL + "/pkgstore", RawBases: bases, Fetch: fetchConfig(env),
 	}
 	return p, nil
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/datahq/specstore/internal/errs"
 	"github.com/datahq/specstore/internal/jobs"
+	"github.com/datahq/specstore/internal/runner"
 )
 
 func workerCommand(env *Env) *cobra.Command {
@@ -46,6 +47,21 @@ SPECSTORE_PUBLIC_URL the address by which the servers are known.`,
 	cmd.Flags().String("public-url", "", "base `URL` of the servers (SPECSTORE_PUBLIC_URL)")
 	cmd.Flags().String("log", "text", "`format` of the log, text or json (SPECSTORE_LOG)")
 	return cmd
+}
+
+// childCommand is what "serve" and "worker" start for their runs.
+func childCommand(env *Env) *cobra.Command {
+	return &cobra.Command{
+		Use:    runner.Command,
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			if code := runner.Child(env.Stdin, env.Stdout, env.Stderr); code != 0 {
+				return exit(code, nil)
+			}
+			return nil
+		},
+	}
 }
 
 func migrateCommand(env *Env) *cobra.Command {

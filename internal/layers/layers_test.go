@@ -30,7 +30,7 @@ var layers = [][]string{
 	{"internal/processor/wire", "internal/pipelinespec"},
 	{"internal/registry", "internal/rawstore", "internal/engine"},
 	{"internal/pkgstore"},
-	{"internal/jobs", "internal/dpp"},
+	{"internal/jobs", "internal/dpp", "internal/runner"},
 	{"internal/service"},
 	{"internal/httpapi", "client"},
 	{"internal/cli"},

@@ -217,11 +217,16 @@ func (f *flow) restart(again ...State) {
 }
 
 // interrupt is the end of a run that was not at the flow's end: another attempt may
-// be claimed, in which what had succeeded is kept. After 5 of them the flow fails.
-func (f *flow) interrupt() {
+// be claimed, in which what had succeeded is kept. After 5 of them the flow fails. The
+// reason of the last interruption may be empty.
+func (f *flow) interrupt(reason string) {
 	if f.restarts >= maxRestarts {
 		f.attempt++
-		f.giveUp(fmt.Sprintf("The run was interrupted %d times and was not started again", f.restarts+1))
+		text := fmt.Sprintf("The run was interrupted %d times and was not started again", f.restarts+1)
+		if reason != "" {
+			text += ": " + reason
+		}
+		f.giveUp(text)
 		return
 	}
 	f.restarts++

@@ -128,9 +128,22 @@ func (s *Store) Release(ctx context.Context, flowID string, attempt int64, enque
 	})
 }
 
+// Interrupt gives a flow back that a run of this attempt holds and could not bring to
+// its end: another attempt may be claimed, in which what had succeeded is kept, and
+// after 5 of them the flow fails, with the reason of the last. A run that has lost the
+// flow changes nothing.
+func (s *Store) Interrupt(ctx context.Context, flowID string, attempt int64, reason string, enqueue Enqueue) error {
+	return s.changeTx(ctx, flowID, func(ctx context.Context, tx sqldb.Tx, f *flow) error {
+		if f.attempt != attempt || f.state.Ended() {
+			return nil
+		}
+		return takeBack(ctx, tx, f, reason, enqueue)
+	})
+}
+
 // takeBack ends the run of a held flow and lets others claim it, with a ticket.
-func takeBack(ctx context.Context, tx sqldb.Tx, f *flow, enqueue Enqueue) error {
-	f.interrupt()
+func takeBack(ctx context.Context, tx sqldb.Tx, f *flow, reason string, enqueue Enqueue) error {
+	f.interrupt(reason)
 	// A flow that was claimed and had not begun has no event to be saved with.
 	if _, err := tx.Exec(ctx, `UPDATE dataset_revision SET holder = NULL, attempt = $2, restarts = $3 WHERE revision_id = $1`,
 		f.id, f.attempt, f.restarts); err != nil {
@@ -155,7 +168,7 @@ func (s *Store) Recover(ctx context.Context, enqueue Enqueue) (int, error) {
 	}
 	for _, id := range held {
 		if err := s.changeTx(ctx, id, func(ctx context.Context, tx sqldb.Tx, f *flow) error {
-			return takeBack(ctx, tx, f, nil)
+			return takeBack(ctx, tx, f, "", nil)
 		}); err != nil {
 			return 0, err
 		}

@@ -75,7 +75,7 @@ func (r *Reaper) Look(ctx context.Context, now time.Time) (taken []string, err e
 			if done = f.holder != "" && f.attempt == seen.attempt && f.beat == seen.beat && !f.state.Ended(); !done {
 				return nil
 			}
-			return takeBack(ctx, tx, f, r.enqueue)
+			return takeBack(ctx, tx, f, "", r.enqueue)
 		}); err != nil {
 			return taken, err
 		}

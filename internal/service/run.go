@@ -10,14 +10,13 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/datahq/specstore/internal/engine"
 	"github.com/datahq/specstore/internal/errs"
-	"github.com/datahq/specstore/internal/flowspec"
-	"github.com/datahq/specstore/internal/pkgstore"
-	"github.com/datahq/specstore/internal/plan"
 	"github.com/datahq/specstore/internal/registry"
+	"github.com/datahq/specstore/internal/runner"
 )
 
 func text(n int64) string { return strconv.FormatInt(n, 10) }
@@ -45,23 +44,27 @@ func (s *Service) RunNext(ctx context.Context) error {
 	log := s.Log.With("flow", claim.FlowID, "attempt", claim.Attempt)
 	log.InfoContext(ctx, "flow started")
 	begun := s.Now()
-	outcome, err := s.run(ctx, claim)
+	success, err := s.run(ctx, claim)
 	switch {
 	case err == nil:
-		log.InfoContext(ctx, "flow ended", "success", outcome.Success, "ms", s.Now().Sub(begun).Milliseconds())
+		log.InfoContext(ctx, "flow ended", "success", success, "ms", s.Now().Sub(begun).Milliseconds())
 		return nil
+	case errors.Is(err, runner.ErrLimit):
+		log.WarnContext(ctx, "run ended: it reached a limit", "reason", errs.Detail(err))
+		return s.insist(ctx, log, func(ctx context.Context) error { return s.giveUp(ctx, claim, err) })
 	case ctx.Err() != nil:
 		log.InfoContext(ctx, "flow given back: the server stops")
-		release, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTime)
-		defer cancel()
-		return s.release(release, claim)
+		return s.insist(ctx, log, func(ctx context.Context) error { return s.release(ctx, claim) })
 	case errors.Is(err, errLost):
 		log.WarnContext(ctx, "run stopped: another attempt, or its owner, has the flow, or the registry was silent", "error", err)
 		// Where the registry was silent nobody else has the flow.
-		return s.insist(ctx, log, func() error { return s.release(ctx, claim) })
+		return s.insist(ctx, log, func(ctx context.Context) error { return s.interrupt(ctx, claim, "the registry could not be reached") })
+	case errors.Is(err, runner.ErrDied):
+		log.WarnContext(ctx, "flow given back: the process of its run ended", "reason", errs.Detail(err))
+		return s.insist(ctx, log, func(ctx context.Context) error { return s.interrupt(ctx, claim, errs.Detail(err)) })
 	}
 	log.ErrorContext(ctx, "run broke off", "error", err)
-	return s.insist(ctx, log, func() error { return s.giveUp(ctx, claim, err) })
+	return s.insist(ctx, log, func(ctx context.Context) error { return s.giveUp(ctx, claim, err) })
 }
 
 // release gives a flow back, unless it has another attempt by now.
@@ -73,18 +76,37 @@ func (s *Service) release(ctx context.Context, c *registry.Claim) error {
 	return err
 }
 
-// insist does again what fails, until the server stops: a flow that is held and not
-// run would stay open until then. After a start such flows go on.
-func (s *Service) insist(ctx context.Context, log *slog.Logger, f func() error) error {
+// interrupt gives a flow back whose run did not come to its end, which counts: after
+// some of them the flow fails.
+func (s *Service) interrupt(ctx context.Context, c *registry.Claim, reason string) error {
+	err := s.Registry.Interrupt(ctx, c.FlowID, c.Attempt, reason, s.Jobs.Enqueue)
+	if err == nil {
+		s.Jobs.Wake()
+	}
+	return err
+}
+
+// insist does again what fails, until the server stops, and then for a moment more: a
+// flow that is held and not run would stay open until then. After a start such flows
+// go on.
+func (s *Service) insist(ctx context.Context, log *slog.Logger, f func(context.Context) error) error {
+	attempt := func() error {
+		if ctx.Err() == nil {
+			return f(ctx)
+		}
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTime)
+		defer cancel()
+		return f(last)
+	}
 	for wait := insistFirst; ; wait = min(2*wait, insistMost) {
-		err := f()
-		if err == nil || ctx.Err() != nil {
+		stopping := ctx.Err() != nil
+		err := attempt()
+		if err == nil || stopping {
 			return err
 		}
 		log.ErrorContext(ctx, "the registry does not take the end of a run", "error", err)
 		select {
 		case <-ctx.Done():
-			return err
 		case <-time.After(wait):
 		}
 	}
@@ -116,61 +138,47 @@ func (s *Service) giveUp(ctx context.Context, c *registry.Claim, cause error) er
 	return nil
 }
 
-func (s *Service) run(ctx context.Context, c *registry.Claim) (*engine.Outcome, error) {
-	raw, err := flowspec.ParseJSON(c.Spec)
-	if err != nil {
-		return nil, err
-	}
-	spec, err := s.check(raw, registry.Embedded)
-	if err != nil {
-		return nil, err
-	}
-	pipelines, err := plan.Plan(s.planInput(registry.Embedded, c.PlannerVersion, spec, c.Number, c.Created, c.DatasetCreated))
-	if err != nil {
-		return nil, err
-	}
+// run has a claimed flow run in a process of its own, and keeps its lease meanwhile. It
+// reports whether the flow succeeded.
+func (s *Service) run(ctx context.Context, c *registry.Claim) (success bool, err error) {
 	temp, err := os.MkdirTemp(s.Temp, "run-")
 	if err != nil {
-		return nil, fmt.Errorf("service.run: %w", err)
+		return false, fmt.Errorf("service.run: %w", err)
 	}
-	defer os.RemoveAll(temp)
-	progress := engine.NewProgress()
+	defer os.RemoveAll(temp) // before anybody is told how the run ended
 	ctx, stop := context.WithCancelCause(ctx)
+	var counts atomic.Pointer[map[string]engine.Count]
 	var beats sync.WaitGroup
-	beats.Go(func() { s.beat(ctx, c, progress, stop) })
+	beats.Go(func() { s.beat(ctx, c, &counts, stop) })
 	defer beats.Wait()
 	defer stop(nil)
-	outcome, err := s.execute(ctx, c, pipelines, temp, progress)
+	job, err := s.job(ctx, c, temp)
+	if err == nil {
+		success, err = s.Runs.Run(ctx, job, runner.Hooks{
+			Report: func(ctx context.Context, events []runner.Event) error {
+				return whileAway(ctx, func() error { return s.report(ctx, c, events) })
+			},
+			Progress: func(now map[string]engine.Count) { counts.Store(&now) },
+		})
+	}
 	if err != nil && errors.Is(context.Cause(ctx), errLost) {
 		// What broke off because of that may say only that its context is over.
-		return nil, errLost
+		return false, errLost
 	}
-	return outcome, err
+	return success, err
 }
 
-func (s *Service) execute(ctx context.Context, c *registry.Claim, pipelines []plan.Pipeline, temp string, progress *engine.Progress) (*engine.Outcome, error) {
-	var done map[string]*engine.Result
-	if err := whileAway(ctx, func() (err error) { done, err = s.done(ctx, c.FlowID); return err }); err != nil {
+// job is all that the process of a run is told of the flow.
+func (s *Service) job(ctx context.Context, c *registry.Claim, temp string) (*runner.Job, error) {
+	j := &runner.Job{
+		FlowID: c.FlowID, OwnerID: c.OwnerID, DatasetID: c.DatasetID, Number: c.Number, Spec: c.Spec, PlannerVersion: c.PlannerVersion,
+		Created: c.Created, DatasetCreated: c.DatasetCreated, Temp: temp,
+	}
+	if err := whileAway(ctx, func() (err error) { j.Done, err = s.done(ctx, c.FlowID); return err }); err != nil {
 		return nil, err
 	}
-	var earlier map[string][]engine.Earlier
-	if err := whileAway(ctx, func() (err error) { earlier, err = s.earlier(ctx, c); return err }); err != nil {
-		return nil, err
-	}
-	sink := s.Packages.Sink(c.DatasetID, c.Number)
-	return engine.Execute(ctx, engine.Flow{
-		Pipelines: pipelines,
-		Sources:   &sources{s, c.OwnerID},
-		Sink:      sink,
-		Temp:      temp,
-		Done:      done,
-		Earlier:   earlier,
-		Progress:  progress,
-		Log:       s.Log,
-		Report: func(ctx context.Context, news []engine.Event) error {
-			return whileAway(ctx, func() error { return s.report(ctx, c, pipelines, sink, news) })
-		},
-	})
+	err := whileAway(ctx, func() (err error) { j.Earlier, err = s.earlier(ctx, c); return err })
+	return j, err
 }
 
 // whileAway does again what fails because the registry is away, until ctx ends: an
@@ -200,24 +208,25 @@ func published(p registry.Pipeline) *engine.Result {
 	return result
 }
 
-// done gives what earlier attempts published.
-func (s *Service) done(ctx context.Context, flowID string) (map[string]*engine.Result, error) {
+// done gives what earlier attempts published. What another runner recorded is no result,
+// and is not taken for one where it is read.
+func (s *Service) done(ctx context.Context, flowID string) (map[string]json.RawMessage, error) {
 	r, err := s.Registry.Flow(ctx, flowID, registry.WithPipelines)
 	if err != nil {
 		return nil, err
 	}
-	done := map[string]*engine.Result{}
+	done := map[string]json.RawMessage{}
 	for _, p := range r.Pipelines {
-		if result := published(p); result != nil {
-			done[p.ID] = result
+		if p.State == registry.Succeeded {
+			done[p.ID] = p.Outputs
 		}
 	}
 	return done, nil
 }
 
 // earlier gives what the revision before and the last one that succeeded published.
-func (s *Service) earlier(ctx context.Context, c *registry.Claim) (map[string][]engine.Earlier, error) {
-	earlier := map[string][]engine.Earlier{}
+func (s *Service) earlier(ctx context.Context, c *registry.Claim) (map[string][]runner.Earlier, error) {
+	earlier := map[string][]runner.Earlier{}
 	seen := map[string]bool{c.FlowID: true}
 	for _, which := range []string{text(c.Number - 1), "successful"} {
 		// Mostly they are one, and all of it is much to read.
@@ -237,40 +246,26 @@ func (s *Service) earlier(ctx context.Context, c *registry.Claim) (map[string][]
 			return nil, err
 		}
 		for _, p := range r.Pipelines {
-			if result := published(p); result != nil {
+			if p.State == registry.Succeeded && len(p.Outputs) > 0 {
 				artifact := strings.TrimPrefix(strings.TrimPrefix(p.ID, r.ID), "/")
-				earlier[artifact] = append(earlier[artifact], engine.Earlier{FlowID: r.ID, Result: result})
+				earlier[artifact] = append(earlier[artifact], runner.Earlier{FlowID: r.ID, Result: p.Outputs})
 			}
 		}
 	}
 	return earlier, nil
 }
 
-// report hands news of the engine to the registry. Failures that follow from
-// another are the registry's own doing.
-func (s *Service) report(ctx context.Context, c *registry.Claim, pipelines []plan.Pipeline, sink *pkgstore.Sink, news []engine.Event) error {
-	var events []registry.Event
-	for _, e := range news {
-		if e.Cascaded {
-			continue
-		}
+// report hands news of a run to the registry. Failures that follow from another are
+// the registry's own doing.
+func (s *Service) report(ctx context.Context, c *registry.Claim, news []runner.Event) error {
+	events := make([]registry.Event, len(news))
+	for i, e := range news {
 		ev := registry.Event{FlowID: c.FlowID, Pipeline: e.Pipeline, Attempt: c.Attempt, Kind: registry.KindStart}
 		if e.Kind == engine.Finish {
-			ev.Kind, ev.Success, ev.Errors, ev.Log, ev.Reused = registry.KindFinish, e.Success, e.Errors, e.Log, e.Reused()
-			if e.Result != nil {
-				var err error
-				if ev.Stats, err = json.Marshal(e.Result.Stats); err != nil {
-					return err
-				}
-				if ev.Outputs, err = json.Marshal(e.Result); err != nil {
-					return err
-				}
-			}
-			if e.Pipeline == pipelines[len(pipelines)-1].ID {
-				ev.DescriptorKey = sink.Descriptor()
-			}
+			ev.Kind, ev.Success, ev.Errors, ev.Log, ev.Reused = registry.KindFinish, e.Success, e.Errors, e.Log, e.Reused
+			ev.Stats, ev.Outputs, ev.DescriptorKey = e.Stats, e.Outputs, e.Descriptor
 		}
-		events = append(events, ev)
+		events[i] = ev
 	}
 	_, err := s.Registry.ApplyAll(ctx, events...)
 	if errs.Is(err, errs.Conflict) {
@@ -281,7 +276,7 @@ func (s *Service) report(ctx context.Context, c *registry.Claim, pipelines []pla
 
 // beat tells the registry that the run is alive until its context ends, and stops
 // the run when the registry says that it is not, or says nothing for too long.
-func (s *Service) beat(ctx context.Context, c *registry.Claim, progress *engine.Progress, stop context.CancelCauseFunc) {
+func (s *Service) beat(ctx context.Context, c *registry.Claim, progress *atomic.Pointer[map[string]engine.Count], stop context.CancelCauseFunc) {
 	tick := time.NewTicker(beatEvery)
 	defer tick.Stop()
 	confirmed := time.Now()
@@ -292,9 +287,11 @@ func (s *Service) beat(ctx context.Context, c *registry.Claim, progress *engine.
 		case <-tick.C:
 		}
 		counts := map[string]json.RawMessage{}
-		for id, n := range progress.Snapshot() {
-			if b, err := json.Marshal(n); err == nil {
-				counts[id] = b
+		if now := progress.Load(); now != nil {
+			for id, n := range *now {
+				if b, err := json.Marshal(n); err == nil {
+					counts[id] = b
+				}
 			}
 		}
 		beatCtx, cancel := context.WithTimeout(ctx, beatLost/2)

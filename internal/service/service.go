@@ -17,11 +17,11 @@ import (
 	"github.com/datahq/specstore/internal/auth"
 	"github.com/datahq/specstore/internal/dpp"
 	"github.com/datahq/specstore/internal/errs"
-	"github.com/datahq/specstore/internal/fetch"
 	"github.com/datahq/specstore/internal/pkgstore"
 	"github.com/datahq/specstore/internal/plan"
 	"github.com/datahq/specstore/internal/rawstore"
 	"github.com/datahq/specstore/internal/registry"
+	"github.com/datahq/specstore/internal/runner"
 	"github.com/datahq/specstore/internal/sqldb"
 )
 
@@ -62,7 +62,7 @@ type Parts struct {
 	Verifier   *auth.Verifier
 	Raw        *rawstore.Store
 	Packages   *pkgstore.Store
-	Fetch      *fetch.Client
+	Runs       *runner.Pool // runs the flows that are claimed here; nil where none are
 	Jobs       Enqueuer
 	// RawBases are the addresses of uploaded files, which specs name them by: the one
 	// that is handed out now, and those of earlier starts, since specs outlive them.

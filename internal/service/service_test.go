@@ -40,7 +40,12 @@ const (
 	rawBase   = publicURL + "/rawstore/o"
 )
 
-func TestMain(m *testing.M) { testkit.Main(m) }
+func TestMain(m *testing.M) {
+	if code, ok := servicetest.Child(); ok {
+		os.Exit(code)
+	}
+	testkit.Main(m)
+}
 
 // each runs a test on a new service on each kind of database.
 func each(t *testing.T, test func(t *testing.T, f *fixture)) {

@@ -1,18 +1,14 @@
 package service
 
 import (
-	"context"
-	"io"
 	"slices"
-	"strings"
 
 	"github.com/datahq/specstore/internal/datapackage"
-	"github.com/datahq/specstore/internal/engine"
-	"github.com/datahq/specstore/internal/errs"
 	"github.com/datahq/specstore/internal/flowspec"
 	"github.com/datahq/specstore/internal/processor/standard"
 	"github.com/datahq/specstore/internal/rawstore"
 	"github.com/datahq/specstore/internal/registry"
+	"github.com/datahq/specstore/internal/runner"
 )
 
 // checkSources refuses addresses that a server does not read: anything but http,
@@ -57,45 +53,4 @@ func (s *Service) checkSteps(spec *flowspec.Spec, runner registry.Runner) []flow
 }
 
 // rawKey finds the key in an address of our own file store.
-func (s *Service) rawKey(address string) (string, bool) {
-	for _, base := range s.RawBases {
-		if key, ok := rawstore.KeyOf(base, address); ok {
-			return key, true
-		}
-	}
-	return "", false
-}
-
-// sources opens the sources of an owner's flow.
-type sources struct {
-	s       *Service
-	ownerID string
-}
-
-// Open reads our own uploaded files from the store itself and everything else
-// through the guarded client.
-func (o *sources) Open(ctx context.Context, address string) (io.ReadCloser, engine.SourceInfo, error) {
-	if key, ok := o.s.rawKey(address); ok {
-		if !rawstore.Owned(key, o.ownerID) {
-			return nil, engine.SourceInfo{}, errs.New(errs.Forbidden, "service.Open", "the uploaded file is another owner's")
-		}
-		object, err := o.s.Raw.Open(ctx, key)
-		if errs.Is(err, errs.NotFound) {
-			err = errs.Wrap(err, errs.Invalid, "service.Open", "the file was not uploaded")
-		}
-		if err != nil {
-			return nil, engine.SourceInfo{}, err
-		}
-		info := engine.SourceInfo{Size: object.Size(), Name: rawstore.Address(o.s.RawBases[0], key), Scheme: "file"}
-		if info.SHA256, err = o.s.Raw.SHA256(ctx, key); err != nil {
-			info.SHA256 = "" // it shows when the bytes are read
-		}
-		return object, info, nil
-	}
-	body, info, err := o.s.Fetch.Open(ctx, address)
-	if err != nil {
-		return nil, engine.SourceInfo{}, err
-	}
-	scheme, _, _ := strings.Cut(address, ":")
-	return body, engine.SourceInfo{Size: info.Size, Name: info.URL, Scheme: scheme}, nil
-}
+func (s *Service) rawKey(address string) (string, bool) { return runner.RawKey(s.RawBases, address) }

@@ -16,6 +16,7 @@ import (
 	"github.com/datahq/specstore/internal/flowspec"
 	"github.com/datahq/specstore/internal/plan"
 	"github.com/datahq/specstore/internal/registry"
+	"github.com/datahq/specstore/internal/runner"
 )
 
 // Texts of refusals that clients know.
@@ -248,21 +249,15 @@ func invalid(problems []flowspec.Problem) error {
 // planInput is what a revision is planned from for a runner, by the planner of a
 // version. It gives the same plan whenever it is asked, but for signatures of
 // addresses, which know the time.
-func (s *Service) planInput(runner registry.Runner, version string, spec *flowspec.Spec, revision int64, accepted, created time.Time) plan.Input {
-	in := plan.Input{
-		Spec: spec, Revision: text(revision), UpdateTime: stamp(accepted), CreateTime: stamp(created), Version: version,
-		Settings: plan.Settings{Local: true},
-	}
-	switch runner {
+func (s *Service) planInput(by registry.Runner, version string, spec *flowspec.Spec, revision int64, accepted, created time.Time) plan.Input {
+	in := runner.PlanInput(version, spec, revision, accepted, created)
+	switch by {
 	case registry.Embedded:
-		in.AllowedTypes = plan.EmbeddedTypes()
 	case registry.DPP:
-		in.Settings = s.Plans
+		in.AllowedTypes, in.Settings = nil, s.Plans
 		in.Settings.SignTime = accepted
-	case registry.External: // the default types
+	case registry.External:
+		in.AllowedTypes = nil // the default types
 	}
 	return in
 }
-
-// stamp is a time as RFC 3339 in UTC with microseconds.
-func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000Z") }

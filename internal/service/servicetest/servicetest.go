@@ -6,6 +6,7 @@ package servicetest
 import (
 	"context"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -19,6 +20,7 @@ import (
 	"github.com/datahq/specstore/internal/plan"
 	"github.com/datahq/specstore/internal/rawstore"
 	"github.com/datahq/specstore/internal/registry"
+	"github.com/datahq/specstore/internal/runner"
 	"github.com/datahq/specstore/internal/service"
 	"github.com/datahq/specstore/internal/sqldb"
 	"github.com/datahq/specstore/internal/testkit"
@@ -33,6 +35,15 @@ var issuer = sync.OnceValues(func() (*auth.Issuer, error) {
 	return auth.NewIssuer(key)
 })
 
+// Child runs flows where the test binary was started for that, and gives its exit code
+// then. A package whose tests run flows asks it first in its TestMain.
+func Child() (code int, ok bool) {
+	if len(os.Args) != 2 || os.Args[1] != runner.Command {
+		return 0, false
+	}
+	return runner.Child(os.Stdin, os.Stdout, os.Stderr), true
+}
+
 // Options are what services differ in.
 type Options struct {
 	Database  string    // URL; empty is a new SQLite file
@@ -43,6 +54,7 @@ type Options struct {
 	DPP       service.Pipelines // for the runner of that name
 	Silence   time.Duration     // of it
 	Fetch     fetch.Config
+	Limits    runner.Limits // of each run
 	// Trace is told of the statements, see [sqldb.Config].
 	Trace func(statements ...string)
 }
@@ -64,6 +76,11 @@ func New(t testing.TB, o Options) *Fixture {
 	}
 	db := testkit.Must(sqldb.Open(ctx, sqldb.Config{URL: o.Database, Trace: o.Trace}))(t)
 	t.Cleanup(func() { _ = db.Close() })
+	runs := runner.NewPool(runner.Config{Places: runner.Places{
+		RawStore: runner.FolderURL(filepath.Join(dir, "rawstore")), Packages: runner.FolderURL(filepath.Join(dir, "pkgstore")),
+		PackagesURL: o.PublicURL + "/pkgstore", RawBases: []string{o.PublicURL + "/rawstore/o"}, Fetch: o.Fetch,
+	}, Limits: o.Limits, Keep: 2, Temp: t.TempDir()})
+	t.Cleanup(runs.Close)
 	objects := func(name string) *objstore.Local {
 		l := testkit.Must(objstore.OpenLocal(filepath.Join(dir, name)))(t)
 		t.Cleanup(func() { _ = l.Close() })
@@ -82,7 +99,7 @@ func New(t testing.TB, o Options) *Fixture {
 		Registry: testkit.Must(registry.Open(ctx, db, registry.Options{}))(t), Verifier: &auth.Verifier{Keys: o.Keys},
 		Raw:      rawstore.New(objects("rawstore"), secret, time.Now),
 		Packages: pkgstore.New(objects("pkgstore"), o.PublicURL+"/pkgstore"),
-		Fetch:    testkit.Must(fetch.New(o.Fetch))(t), Jobs: f.Queue, RawBases: []string{o.PublicURL + "/rawstore/o"},
+		Runs:     runs, Jobs: f.Queue, RawBases: []string{o.PublicURL + "/rawstore/o"},
 		Runner: o.Runner, DPP: o.DPP, Silence: o.Silence, PublicURL: o.PublicURL, Plans: plan.Settings{Local: true},
 		Redact: o.Redact, Temp: t.TempDir(), Holder: "test", Secret: secret, Now: time.Now, Log: log,
 	})
