@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -34,6 +35,29 @@ func (k *RemoteKeys) Forward(ctx context.Context, name string, query url.Values,
 		return nil, errs.Wrap(err, errs.Unavailable, "auth.Forward", "The auth server does not answer; try again later")
 	}
 	return a, nil
+}
+
+// OwnerID returns the ID of the user whose profile has a name, "" where there is none.
+// It fails with Unavailable where the auth server does not say it.
+func (k *RemoteKeys) OwnerID(ctx context.Context, name string) (string, error) {
+	const op = "auth.OwnerID"
+	a, err := k.Forward(ctx, "get_profile", url.Values{"username": {name}}, nil)
+	if err != nil {
+		return "", err
+	}
+	var answer struct {
+		Found   bool `json:"found"`
+		Profile struct {
+			ID string `json:"id"`
+		} `json:"profile"`
+	}
+	switch err := json.Unmarshal(a.Body, &answer); {
+	case a.Status == http.StatusNotFound, a.Status == http.StatusOK && err == nil && !answer.Found:
+		return "", nil
+	case a.Status == http.StatusOK && err == nil && answer.Profile.ID != "":
+		return answer.Profile.ID, nil
+	}
+	return "", errs.New(errs.Unavailable, op, "The auth server does not say whose the name is; try again later")
 }
 
 func (k *RemoteKeys) forward(ctx context.Context, name string, query url.Values, header http.Header) (*Answer, error) {

@@ -172,7 +172,7 @@ func (c *config) parts(ctx context.Context, env *Env, store *registry.Store) (*p
 		if err != nil {
 			return nil, exit(exitUsage, err)
 		}
-		keys, p.authServer = remote, remote
+		keys, p.authServer, p.Profiles = remote, remote, remote
 	}
 	if _, err := newFetch(env); err != nil {
 		return nil, exit(exitUsage, err)
@@ -191,7 +191,7 @@ func (c *config) parts(ctx context.Context, env *Env, store *registry.Store) (*p
 	}
 	host, _ := os.Hostname()
 	p.Parts = service.Parts{
-		Runner: c.runner, Plans: c.plans, Processors: c.processors, PublicURL: c.publicURL,
+		Profiles: p.Profiles, Runner: c.runner, Plans: c.plans, Processors: c.processors, PublicURL: c.publicURL,
 		Registry: store, Verifier: &auth.Verifier{Keys: keys, Now: env.Now},
 		Raw: rawstore.New(raw, []byte(secret), env.Now), Packages: pkgstore.New(packages, c.publicURL+"/pkgstore"),
 		RawBases: bases, Secret: []byte(secret), Now: env.Now,

@@ -101,21 +101,19 @@ func (c *checker) spend(v any) bool {
 const tooManyValues = "the resources and tables hold more than %d values, schemas counted wherever they are used"
 
 // name checks a name that is not absent.
-func (c *checker) name(pointer, name string, reserved []string) {
+func (c *checker) name(pointer, name string, check func(name string) (wrong string)) {
 	if name == "" {
 		return
 	}
-	if wrong := checkName(name); wrong != "" {
+	if wrong := check(name); wrong != "" {
 		c.add(pointer, "%s", wrong)
-	} else if slices.Contains(reserved, name) {
-		c.add(pointer, "the name %q is reserved", name)
 	}
 }
 
 // artifact checks the name of something that is published, which is a part of keys
 // that numbers have a meaning in.
 func (c *checker) artifact(pointer, name string) {
-	c.name(pointer, name, nil)
+	c.name(pointer, name, checkName)
 	if allDigits(name) {
 		c.add(pointer, "the name must not be a number: packages of revisions have such names")
 	}
@@ -139,9 +137,9 @@ func text(v any) string {
 func (c *checker) meta(s *Spec) {
 	meta := object(s.Raw["meta"])
 	s.OwnerID, s.Dataset, s.Owner = text(meta["ownerid"]), text(meta["dataset"]), text(meta["owner"])
-	c.name("/meta/ownerid", s.OwnerID, ReservedOwners)
-	c.name("/meta/dataset", s.Dataset, ReservedDatasets)
-	c.name("/meta/owner", s.Owner, ReservedOwners)
+	c.name("/meta/ownerid", s.OwnerID, CheckOwner)
+	c.name("/meta/dataset", s.Dataset, CheckDataset)
+	c.name("/meta/owner", s.Owner, CheckOwner)
 	if v, ok := meta["findability"].(string); ok {
 		s.Findability = v
 	}

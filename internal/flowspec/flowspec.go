@@ -134,14 +134,36 @@ const (
 	maxProblems = 1000    // that are told at once
 )
 
-// ReservedOwners are the owner names that routes of the service stand in the way of.
-var ReservedOwners = []string{
+// reservedOwners are the IDs and names that no owner has: routes of the service stand
+// in their way, and the stores of files keep _tmp for themselves.
+var reservedOwners = []string{
 	"source", "source-pipelines", "auth", "rawstore", "pkgstore", "metastore", "resolver", "storage", "badge", "openapi.yaml", "schemas",
-	"healthz", "readyz", "metrics", "static", "login", "dashboard", "search", "success", "sitemap.xml", "upload", "update", "plan",
+	"healthz", "readyz", "metrics", "static", "login", "dashboard", "search", "success", "sitemap.xml", "robots.txt", "llms.txt", "data.json",
+	"upload", "update", "plan", "api", "mcp", "iceberg", "oauth", ".well-known", "catalog", "feed", "feeds", "hooks", "doi", "ark", "geo", "tiles", "sql", "log",
+	"_tmp",
 }
 
-// ReservedDatasets are the dataset names that routes of the service stand in the way of.
-var ReservedDatasets = []string{"v", "r", "view", "runs", "upload", "update", "plan", "latest", "successful"}
+// reservedDatasets are the dataset names that routes of the service stand in the way of.
+var reservedDatasets = []string{
+	"v", "r", "view", "runs", "upload", "update", "plan", "latest", "successful", "changes", "contract", "review", "draft", "cite", "map", "sql",
+}
+
+// CheckOwner returns what is wrong with the ID or the name of an owner, "" where it is
+// good. A reserved word is refused in any case, since file systems may not tell them apart.
+func CheckOwner(name string) string { return checkUnreserved(name, reservedOwners) }
+
+// CheckDataset returns what is wrong with the name of a dataset, "" where it is good.
+func CheckDataset(name string) string { return checkUnreserved(name, reservedDatasets) }
+
+func checkUnreserved(name string, reserved []string) string {
+	if wrong := checkName(name); wrong != "" {
+		return wrong
+	}
+	if slices.ContainsFunc(reserved, func(word string) bool { return strings.EqualFold(word, name) }) {
+		return fmt.Sprintf("the name %q is reserved", name)
+	}
+	return ""
+}
 
 // checkName says what is wrong with a name, nothing where it is good: letters and
 // digits of any script and . _ -, not all of it dots.

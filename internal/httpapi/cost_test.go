@@ -70,7 +70,7 @@ func newCosts(tb testing.TB, kind sqldb.Dialect) *costs {
 				c.statements.Add(int64(len(statements)))
 			},
 		})
-		c.token = testkit.Must(f.Issuer.Sign(auth.Claims{UserID: "me", Service: auth.ServiceSource, MaxDatasets: 10}, time.Now()))(tb)
+		c.token = testkit.Must(f.Issuer.Sign(auth.Claims{UserID: "me", UserName: "the-me", Service: auth.ServiceSource, MaxDatasets: 10}, time.Now()))(tb)
 		return httpapi.New(httpapi.Config{
 			Service: f.Service, Events: f.Registry, Packages: f.Packages, Raw: f.Raw, Verifier: f.Verifier, Issuer: f.Issuer,
 			PublicURL: "http://127.0.0.1:8000", AnonymousUpdates: true, Now: time.Now, Log: slog.New(slog.DiscardHandler),

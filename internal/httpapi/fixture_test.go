@@ -62,7 +62,7 @@ func start(t *testing.T, o options) *server {
 	var remote *auth.RemoteKeys
 	if o.authServer != "" {
 		remote = testkit.Must(auth.NewRemoteKeys(o.authServer, nil))(t)
-		parts.Keys = remote
+		parts.Keys, parts.Profiles = remote, remote
 	}
 	f := servicetest.New(t, parts)
 	s := &server{T: t, http: h, store: f.Registry, svc: f.Service, db: f.DB, issuer: f.Issuer}

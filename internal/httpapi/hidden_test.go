@@ -61,7 +61,7 @@ func newHiding(tb testing.TB, url string) *hiding {
 }
 
 func (h *hiding) token(tb testing.TB, owner string) string {
-	return testkit.Must(h.keys.Sign(auth.Claims{UserID: owner, Service: auth.ServiceSource, MaxDatasets: 10}, time.Now()))(tb)
+	return testkit.Must(h.keys.Sign(auth.Claims{UserID: owner, UserName: "the-" + owner, Service: auth.ServiceSource, MaxDatasets: 10}, time.Now()))(tb)
 }
 
 // taken is what a request took.

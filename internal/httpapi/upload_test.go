@@ -26,13 +26,14 @@ const (
 func TestUploadRefusals(t *testing.T) {
 	t.Parallel()
 	s := start(t, options{})
-	s.upload(strings.Replace(spec("you", "theirs", "published", somewhere), `"meta":{`, `"meta":{"owner":"taken",`, 1), s.token("you", auth.ServiceSource))
+	s.upload(strings.Replace(spec("you", "theirs", "published", somewhere), `"meta":{`, `"meta":{"owner":"taken",`, 1), s.sign(auth.Claims{UserID: "you", UserName: "taken", Service: auth.ServiceSource, MaxDatasets: 10}))
 	theirs := s.file("you", small)
 
 	me := s.token("me", auth.ServiceSource)
 	none := s.sign(auth.Claims{UserID: "me", Service: auth.ServiceSource})
 	good := spec("me", "a", "published", somewhere)
 	with := func(more string) string { return strings.Replace(good, "{", "{"+more+",", 1) }
+	owned := func(name string) string { return strings.Replace(good, `"meta":{`, `"meta":{"owner":"`+name+`",`, 1) }
 	const key = "Idempotency-Key: "
 	for _, c := range []struct {
 		name, token, body string
@@ -79,7 +80,15 @@ func TestUploadRefusals(t *testing.T) {
 		{name: "invalid", token: me, body: `{"meta":{"ownerid":"me","dataset":"a b"}}`, status: 400, errors: []string{"Validation failed for contents", "/meta/dataset: ", "/inputs: "}},
 		{name: "no dataset", token: me, body: strings.Replace(good, `"dataset"`, `"x"`, 1), status: 400, errors: []string{"Validation failed for contents", "/meta/dataset: is required"}},
 		{name: "dataset of a route", token: me, body: spec("me", "latest", "published", somewhere), status: 400, errors: []string{"Validation failed for contents", "/meta/dataset: "}},
-		{name: "another's name", token: me, body: strings.Replace(good, `"meta":{`, `"meta":{"owner":"taken",`, 1), status: 400, errors: []string{"Validation failed for contents", `/meta/owner: the name "taken" is another owner's`}},
+		{name: "another's name", token: me, body: owned("taken"), status: 400, errors: []string{"Validation failed for contents", `/meta/owner: the name "taken" is not yours: leave it out, or write your owner ID`}},
+		{name: "nobody's name", token: me, body: owned("free"), status: 400, errors: []string{"Validation failed for contents", `/meta/owner: the name "free" is not yours`}},
+		{name: "another's ID as a name", token: me, body: owned("you"), status: 400, errors: []string{"Validation failed for contents", `/meta/owner: the name "you" is not yours`}},
+		{name: "a reserved name", token: me, body: owned("Login"), status: 400, errors: []string{"Validation failed for contents", `/meta/owner: the name "Login" is reserved`}},
+		{name: "a name that is none, and the rest", token: me, body: strings.Replace(owned("free"), `"dataset":"a"`, `"dataset":"a b"`, 1), status: 400, errors: []string{"Validation failed for contents", `/meta/owner: `, `/meta/dataset: `}},
+		{name: "an ID that the stores reserve", token: s.token("_tmp", auth.ServiceSource), body: spec("_tmp", "a", "published", somewhere), status: 400, errors: []string{"Validation failed for contents", `/meta/ownerid: the name "_tmp" is reserved`}},
+		{name: "an ID that a route has", token: s.token("api", auth.ServiceSource), body: spec("api", "a", "published", somewhere), status: 400, errors: []string{"Validation failed for contents", `/meta/ownerid: the name "api" is reserved`}},
+		{name: "an ID of dots", token: s.token("..", auth.ServiceSource), body: spec("..", "a", "published", somewhere), status: 400, errors: []string{"Validation failed for contents", `/meta/ownerid: must not consist of dots`}},
+		{name: "a dataset that a route has", token: me, body: spec("me", "Map", "published", somewhere), status: 400, errors: []string{"Validation failed for contents", `/meta/dataset: the name "Map" is reserved`}},
 		{name: "local file", token: me, body: spec("me", "a", "published", "/etc/passwd"), status: 400, errors: []string{"Validation failed for contents", "/inputs/0/parameters/resource-mapping/t.csv: "}},
 		{name: "file scheme", token: me, body: spec("me", "a", "published", "file:///etc/passwd"), status: 400, errors: []string{"Validation failed for contents"}},
 		{name: "another's file", token: me, body: spec("me", "a", "published", theirs), status: 400, errors: []string{"Validation failed for contents", "/inputs/0/parameters/resource-mapping/t.csv: the uploaded file is another owner's"}},
@@ -232,7 +241,7 @@ func TestUploadAccepted(t *testing.T) {
 		checkError(t, "one dataset more", http.StatusForbidden, "Max datasets for user exceeded plan limit (1)")
 }
 
-// TestOwnerName: a name that only the token has is left out where it is another's.
+// TestOwnerName: a name is whose token has it, whoever had it before.
 func TestOwnerName(t *testing.T) {
 	t.Parallel()
 	s := start(t, options{})
@@ -245,7 +254,7 @@ func TestOwnerName(t *testing.T) {
 			names[d.ID] = d.Owner
 		}
 	}
-	if names["first/a"] != "ann" || names["second/a"] != "" || len(names) != 2 {
+	if names["first/a"] != "" || names["second/a"] != "ann" || len(names) != 2 {
 		t.Errorf("%v", names)
 	}
 }
@@ -254,7 +263,7 @@ func TestOwnerName(t *testing.T) {
 func TestIdempotency(t *testing.T) {
 	t.Parallel()
 	s := start(t, options{})
-	token := s.token("me", auth.ServiceSource)
+	token := s.sign(auth.Claims{UserID: "me", UserName: "ann", Service: auth.ServiceSource, MaxDatasets: 10})
 	for _, c := range []struct {
 		name, key, dataset string
 		status             int

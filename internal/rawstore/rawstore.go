@@ -32,6 +32,7 @@ import (
 	"time"
 
 	"github.com/datahq/specstore/internal/errs"
+	"github.com/datahq/specstore/internal/flowspec"
 	"github.com/datahq/specstore/internal/objstore"
 )
 
@@ -91,8 +92,8 @@ func (s *Store) Authorize(ctx context.Context, owner string, files map[string]Fi
 	if len(files) > maxFiles {
 		return nil, errs.New(errs.TooLarge, "rawstore.Authorize", "more than %d files", maxFiles)
 	}
-	if owner == "" || strings.Contains(owner, "/") {
-		return nil, errs.New(errs.Invalid, "rawstore.Authorize", "metadata.owner is missing, or has a slash")
+	if wrong := flowspec.CheckOwner(owner); wrong != "" {
+		return nil, errs.New(errs.Invalid, "rawstore.Authorize", "metadata.owner: %s", wrong)
 	}
 	out := make(map[string]Leave, len(files))
 	for _, path := range slices.Sorted(maps.Keys(files)) {

@@ -26,10 +26,10 @@ type PlannedPipeline struct {
 // New is a revision to be made.
 type New struct {
 	OwnerID string
-	Owner   string // the owner's name, of which there is one for an ID; may be empty
-	// OwnerTaken is what a name that is another owner's fails with; nil leaves it out.
-	OwnerTaken error
-	Dataset    string
+	// Owner is the owner's name, of which there is one for an ID; empty leaves it as it
+	// is. It must be the owner's for certain: whoever has it in the database loses it.
+	Owner   string
+	Dataset string
 	// Findability is "published", "unlisted" or "private"; empty is private. It is the
 	// whole dataset's: what it hides is hidden from now on, and what it shows is shown
 	// when the revision has succeeded, or at once where the dataset is new.
@@ -57,8 +57,8 @@ const idempotencyFor = 24 * time.Hour
 
 // CreateRevision makes the next revision of a dataset, and the dataset where there
 // is none, with its pipelines and its job, all or nothing. It fails with Forbidden
-// over the limit of datasets, with Conflict where the owner's name is another
-// one's or an idempotency key was used for another body, and as Plan does.
+// over the limit of datasets, with Conflict where an idempotency key was used for
+// another body, and as Plan does.
 func (s *Store) CreateRevision(ctx context.Context, n New) (*Revision, error) {
 	const op = "registry.CreateRevision"
 	if n.CreatedAt.IsZero() {
@@ -129,8 +129,10 @@ func (s *Store) CreateRevision(ctx context.Context, n New) (*Revision, error) {
 			return errRepeated
 		case isNew && n.MaxDatasets >= 0 && count >= int64(n.MaxDatasets):
 			return errs.New(errs.Forbidden, op, "Max datasets for user exceeded plan limit (%d)", n.MaxDatasets)
-		case n.Owner != "" && r.Owner != n.Owner && n.OwnerTaken != nil:
-			return n.OwnerTaken
+		case n.Owner != "" && r.Owner != n.Owner:
+			tx.Queue(ctx, nil, `UPDATE owner SET name = NULL WHERE name = $1 AND id <> $2`, n.Owner, n.OwnerID)
+			tx.Queue(ctx, nil, `UPDATE owner SET name = $1 WHERE id = $2`, n.Owner, n.OwnerID)
+			r.Owner = n.Owner
 		}
 		r.ID, r.DatasetCreated = fmt.Sprintf("%s/%d", r.DatasetID, r.Number), fromMicros(created)
 		planned, err := n.Plan(r.Number, r.DatasetCreated, isNew)

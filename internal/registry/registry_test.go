@@ -298,8 +298,7 @@ func TestRefused(t *testing.T) {
 			"nothing": func(n *registry.New) {
 				n.Plan = func(int64, time.Time, bool) ([]registry.PlannedPipeline, error) { return nil, nil }
 			},
-			"job":  func(n *registry.New) { n.Enqueue = func(context.Context, sqldb.Tx) error { return fault } },
-			"name": func(n *registry.New) { n.OwnerID, n.Owner = "you", "name-of-me" },
+			"job": func(n *registry.New) { n.Enqueue = func(context.Context, sqldb.Tx) error { return fault } },
 		} {
 			n := push("me/second", registry.External)
 			change(&n)
@@ -321,6 +320,60 @@ func TestRefused(t *testing.T) {
 		n.MaxDatasets = 1
 		if r, err := f.CreateRevision(t.Context(), n); err != nil || r.Number != 2 {
 			t.Errorf("%v, %v", r, err)
+		}
+	})
+}
+
+// TestNames: a name is taken from whoever has it, also where pushes race, and an owner
+// without a new name keeps the old one.
+func TestNames(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, f *fixture) {
+		name := func(owner, want string) {
+			t.Helper()
+			list, err := f.Datasets(t.Context(), registry.DatasetPage{OwnerID: owner, Limit: 1})
+			if err != nil || len(list) != 1 || list[0].Owner != want {
+				t.Errorf("%s: %+v, %v; want the name %q", owner, list, err, want)
+			}
+		}
+		create := func(owner, name string) {
+			n := push(owner+"/data", registry.External)
+			n.Owner = name
+			if r, err := f.CreateRevision(t.Context(), n); err != nil || name != "" && r.Owner != name {
+				t.Errorf("%s as %q: %+v, %v", owner, name, r, err)
+			}
+		}
+		create("squatter", "ann")
+		create("squatter", "")
+		name("squatter", "ann")
+		create("ann-id", "ann")
+		name("ann-id", "ann")
+		name("squatter", "")
+		create("squatter", "other")
+		create("ann-id", "")
+		name("ann-id", "ann")
+		var wg sync.WaitGroup
+		for i := range 12 {
+			wg.Go(func() { create(fmt.Sprintf("racer%d", i%4), fmt.Sprintf("name%d", i%3)) })
+		}
+		wg.Wait()
+		seen := map[string]int{}
+		for i := range 4 {
+			list, err := f.Datasets(t.Context(), registry.DatasetPage{OwnerID: fmt.Sprintf("racer%d", i), Limit: 1})
+			if err != nil || len(list) != 1 || list[0].LastRevision != 3 {
+				t.Fatalf("%+v, %v", list, err)
+			}
+			if list[0].Owner != "" {
+				seen[list[0].Owner]++
+			}
+		}
+		for name, n := range seen {
+			if n != 1 {
+				t.Errorf("%d owners are called %q", n, name)
+			}
+		}
+		if len(seen) == 0 {
+			t.Error("nobody has a name after a race")
 		}
 	})
 }

@@ -75,6 +75,8 @@ type Parts struct {
 	Secret []byte // signs the addresses that updates are sent to
 	Now    func() time.Time
 	Log    *slog.Logger
+	// Profiles binds names to owners beside the tokens; nil where these alone do.
+	Profiles Profiles
 }
 
 // Service is the use cases. Any number of goroutines may use it.

@@ -125,7 +125,11 @@ func (s *Service) admit(ctx context.Context, token string, body []byte) (*upload
 	if err != nil {
 		return nil, err
 	}
-	u.spec, u.refusal = s.check(raw, s.Runner)
+	named, err := s.ownerName(ctx, metaText(raw, "owner"), u.caller)
+	if err != nil {
+		return nil, err
+	}
+	u.spec, u.refusal = s.check(raw, s.Runner, named...)
 	if u.refusal == nil && s.Runner == registry.DPP {
 		if u.refusal = forDPP(u.spec); u.refusal == nil {
 			// Nothing that nobody can run is stored.
@@ -145,15 +149,41 @@ func (u *upload) revision(s *Service) registry.New {
 		return n
 	}
 	n.Findability, n.Owner = u.spec.Findability, u.spec.Owner
-	if n.Owner == "" {
+	switch {
+	case n.Owner == u.ownerID: // no name beside the ID
+		n.Owner = ""
+	case n.Owner == "" && flowspec.CheckOwner(u.caller.UserName) == "":
 		n.Owner = u.caller.UserName
-	} else {
-		n.OwnerTaken = invalid([]flowspec.Problem{{Pointer: "/meta/owner", Message: fmt.Sprintf("the name %q is another owner's", n.Owner)}})
 	}
 	if u.spec.Schedule.Every > 0 {
 		n.ScheduledFor = u.at.Add(u.spec.Schedule.Every)
 	}
 	return n
+}
+
+// Profiles finds out whose a name is, as the server says that issues the tokens.
+type Profiles interface {
+	// OwnerID returns the ID of the owner of a name, "" where nobody has it.
+	OwnerID(ctx context.Context, name string) (string, error)
+}
+
+// ownerName checks the name that a spec says its owner has. An ID is bound to a name
+// only by who may say it: the caller's token, or else the server that issued it.
+func (s *Service) ownerName(ctx context.Context, name string, caller *auth.Token) ([]flowspec.Problem, error) {
+	if name == "" || name == caller.UserID || name == caller.UserName || flowspec.CheckOwner(name) != "" {
+		return nil, nil // what no owner is called is a problem of its own
+	}
+	if s.Profiles != nil {
+		id, err := s.Profiles.OwnerID(ctx, name)
+		if err != nil || id == caller.UserID {
+			return nil, err
+		}
+	}
+	text := fmt.Sprintf("the name %q is not yours: leave it out, or write your owner ID", name)
+	if caller.UserName != "" {
+		text += fmt.Sprintf(" or %q", caller.UserName)
+	}
+	return []flowspec.Problem{{Pointer: "/meta/owner", Message: text}}, nil
 }
 
 func (u *upload) plan(s *Service, number int64, created time.Time) ([]plan.Pipeline, error) {
@@ -223,9 +253,9 @@ func digest(body []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// check checks a spec that a stranger sent. The schedule's text stands alone, as
-// clients know it.
-func (s *Service) check(raw map[string]any, runner registry.Runner) (*flowspec.Spec, error) {
+// check checks a spec that a stranger sent, in which problems may have been found
+// already. The schedule's text stands alone, as clients know it.
+func (s *Service) check(raw map[string]any, runner registry.Runner, found ...flowspec.Problem) (*flowspec.Spec, error) {
 	spec, problems := flowspec.Check(raw)
 	for _, p := range problems {
 		if p.Pointer == "/schedule" {
@@ -235,6 +265,7 @@ func (s *Service) check(raw map[string]any, runner registry.Runner) (*flowspec.S
 	if spec != nil {
 		problems = append(s.checkSources(spec), s.checkSteps(spec, runner)...)
 	}
+	problems = append(found, problems...)
 	if len(problems) > 0 {
 		return nil, invalid(problems)
 	}

@@ -49,6 +49,7 @@ type Options struct {
 	Database  string    // URL; empty is a new SQLite file
 	PublicURL string    // the base of the addresses that are handed out
 	Keys      auth.Keys // of another server's tokens; nil is the issuer's
+	Profiles  service.Profiles
 	Redact    bool
 	Runner    registry.Runner
 	DPP       service.Pipelines // for the runner of that name
@@ -96,7 +97,7 @@ func New(t testing.TB, o Options) *Fixture {
 	}))(t)
 	secret := []byte("secret of the tests")
 	f.Service = service.New(service.Parts{
-		Registry: testkit.Must(registry.Open(ctx, db, registry.Options{}))(t), Verifier: &auth.Verifier{Keys: o.Keys},
+		Registry: testkit.Must(registry.Open(ctx, db, registry.Options{}))(t), Verifier: &auth.Verifier{Keys: o.Keys}, Profiles: o.Profiles,
 		Raw:      rawstore.New(objects("rawstore"), secret, time.Now),
 		Packages: pkgstore.New(objects("pkgstore"), o.PublicURL+"/pkgstore"),
 		Runs:     runs, Jobs: f.Queue, RawBases: []string{o.PublicURL + "/rawstore/o"},
