@@ -2,9 +2,12 @@ package flowspec
 
 import (
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/robfig/cron/v3"
 
 	"github.com/datahq/specstore/internal/errs"
 )
@@ -71,12 +74,9 @@ func parseEvery(text string) (Schedule, error) {
 	return wrong(scheduleTooShort)
 }
 
-// cronFields are the fields of a cron text with what is allowed in them.
-var cronFields = [...]struct {
-	name     string
-	min, max int
-}{
-	{"minute", 0, 59}, {"hour", 0, 23}, {"day of the month", 1, 31}, {"month", 1, 12}, {"day of the week", 0, 7},
+// cronFields are the fields of a cron text, and what an error says is allowed in them.
+var cronFields = [...]struct{ name, allowed string }{
+	{"minute", "0 to 59"}, {"hour", "0 to 23"}, {"day of the month", "1 to 31"}, {"month", "1 to 12, or JAN to DEC"}, {"day of the week", "0 to 7, or SUN to SAT"},
 }
 
 const maxCron = 1000 // bytes
@@ -96,10 +96,8 @@ func parseCron(m map[string]any) (Schedule, error) {
 		return wrong("Schedule's cron must have five fields: minute, hour, day of the month, month, day of the week") //nolint:dupword // a list
 	}
 	for i, f := range cronFields {
-		for part := range strings.SplitSeq(fields[i], ",") {
-			if !cronPart(part, f.min, f.max) {
-				return wrong("Schedule's cron has a bad %s %q: *, numbers from %d to %d, ranges a-b, steps /n and lists with commas are allowed", f.name, fields[i], f.min, f.max)
-			}
+		if !cronField(i, fields[i]) {
+			return wrong("Schedule's cron has a bad %s %q: *, values (%s), ranges a-b, steps /n and lists with commas are allowed", f.name, fields[i], f.allowed)
 		}
 	}
 	zone := "UTC"
@@ -115,31 +113,136 @@ func parseCron(m map[string]any) (Schedule, error) {
 			return wrong("Schedule has an unknown timezone %q", zone)
 		}
 	}
-	return Schedule{Cron: strings.Join(fields, " "), Timezone: zone}, nil
+	s := Schedule{Cron: strings.Join(fields, " "), Timezone: zone}
+	if s.Next(time.Unix(0, 0), time.Time{}).IsZero() {
+		return wrong("Schedule's cron %q names a day that never comes", text)
+	}
+	return s, nil
 }
 
-// cronPart reports whether a part of a list is *, n or a-b, the first and the last
-// with or without a step.
-func cronPart(part string, least, most int) bool {
-	number := func(s string) (int, bool) {
-		n, err := strconv.Atoi(s)
-		return n, err == nil && allDigits(s)
+// cronField reports whether a field is one, by the parser that computes the times. It takes
+// more than crontab(5) has: empty items and signs.
+func cronField(i int, field string) bool {
+	for item := range strings.SplitSeq(field, ",") {
+		if item == "" || strings.ContainsFunc(item, func(r rune) bool {
+			return r != '*' && r != '-' && r != '/' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
+		}) {
+			return false
+		}
 	}
-	part, step, stepped := strings.Cut(part, "/")
-	if n, ok := number(step); stepped && (!ok || n < 1 || n > most) {
-		return false
+	alone := [...]string{"*", "*", "*", "*", "*"}
+	alone[i] = field
+	_, err := cron.ParseStandard(cronText(alone[:]))
+	return err == nil
+}
+
+// cronText joins the fields for the parser, which has Sunday as 0 alone.
+func cronText(fields []string) string {
+	fields = slices.Clone(fields)
+	days := strings.Split(fields[4], ",")
+	for i, item := range days {
+		span, step, stepped := strings.Cut(item, "/")
+		from, to, ranged := strings.Cut(span, "-")
+		n, err := strconv.Atoi(from)
+		switch {
+		case item == "7":
+			days[i] = "0"
+		case ranged && to == "7" && err == nil && n >= 0 && n <= 7:
+			each := 1
+			if stepped {
+				if each, err = strconv.Atoi(step); err != nil || each < 1 {
+					continue // the parser refuses it
+				}
+			}
+			var list []string
+			for day := n; day <= 7; day += each {
+				list = append(list, strconv.Itoa(day%7))
+			}
+			days[i] = strings.Join(list, ",")
+		}
 	}
-	if part == "*" {
-		return true
+	fields[4] = strings.Join(days, ",")
+	return strings.Join(fields, " ")
+}
+
+// Next returns the first time after t that the schedule names, in UTC; the zero time where
+// there is none.
+//
+// A period counts from last, the time that was due before; where that is zero, from t. All
+// whole periods until t are left out, so that a server that was down catches up with one
+// run. A cron text is read in its time zone. One with a fixed minute and hour has one time
+// on each of its days, as in cron(8): where the clocks go forward over it, it is the
+// moment of the change, and where they go back, the first of the two.
+func (s Schedule) Next(t, last time.Time) time.Time {
+	if s.Every > 0 {
+		if last.IsZero() || last.After(t) {
+			return t.Add(s.Every).UTC()
+		}
+		periods := t.Sub(last)/s.Every + 1
+		return last.Add(periods * s.Every).UTC()
 	}
-	first, last, ranged := strings.Cut(part, "-")
-	a, ok := number(first)
-	if !ok || a < least || a > most {
-		return false
+	if s.Cron == "" {
+		return time.Time{}
 	}
-	if !ranged {
-		return !stepped
+	zone, err := time.LoadLocation(s.Timezone)
+	if err != nil {
+		return time.Time{}
 	}
-	b, ok := number(last)
-	return ok && b >= a && b <= most
+	fields := strings.Fields(s.Cron)
+	times, err := cron.ParseStandard(cronText(fields))
+	if err != nil {
+		return time.Time{}
+	}
+	if strings.HasPrefix(fields[0], "*") || strings.HasPrefix(fields[1], "*") {
+		return utc(times.Next(t.In(zone)))
+	}
+	// The wall clock as if it were UTC, which has no changes.
+	local := t.In(zone)
+	_, offset := local.Zone()
+	wall := local.Add(time.Duration(offset) * time.Second).UTC()
+	for {
+		if wall = times.Next(wall); wall.IsZero() {
+			return time.Time{}
+		}
+		if at := instant(wall, zone); at.After(t) {
+			return at.UTC()
+		}
+	}
+}
+
+func utc(t time.Time) time.Time {
+	if t.IsZero() {
+		return time.Time{}
+	}
+	return t.UTC()
+}
+
+// instant is when the clocks of a zone show a time for the first time. One that they leave
+// out is the moment of the change.
+func instant(wall time.Time, zone *time.Location) time.Time {
+	// No zone is a day away from UTC, and changes are days apart.
+	low, high := wall.Add(-24*time.Hour), wall.Add(24*time.Hour)
+	shows := func(t time.Time) time.Time {
+		_, offset := t.In(zone).Zone()
+		return t.Add(time.Duration(offset) * time.Second)
+	}
+	_, before := low.In(zone).Zone()
+	_, after := high.In(zone).Zone()
+	first := wall.Add(-time.Duration(max(before, after)) * time.Second)
+	second := wall.Add(-time.Duration(min(before, after)) * time.Second)
+	switch {
+	case shows(first).Equal(wall):
+		return first
+	case shows(second).Equal(wall):
+		return second
+	}
+	// In between the clocks go forward: find when.
+	for low, high = first, second; high.Sub(low) > time.Second; {
+		if middle := low.Add(high.Sub(low) / 2); shows(middle).Before(wall) {
+			low = middle
+		} else {
+			high = middle
+		}
+	}
+	return high.Truncate(time.Second)
 }
