@@ -9,12 +9,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/datahq/specstore/internal/datapackage"
 	"github.com/datahq/specstore/internal/engine"
 	"github.com/datahq/specstore/internal/errs"
 	"github.com/datahq/specstore/internal/fetch"
 	"github.com/datahq/specstore/internal/flowspec"
+	"github.com/datahq/specstore/internal/format/sqlite"
 )
 
 // localOwner is who owns what is run without a server.
@@ -173,8 +175,9 @@ func isURL(s string) bool {
 // localSources reads files of this machine and http(s) URLs. It is for flows
 // that the user at the terminal runs; a server never reads local paths.
 type localSources struct {
-	base  string // what file names are shown relative to
-	fetch *fetch.Client
+	base   string // what file names are shown relative to
+	inside bool   // base is a package: what lies in it must not lead out of it
+	fetch  *fetch.Client
 }
 
 // Open opens a file or a URL.
@@ -187,14 +190,15 @@ func (s *localSources) Open(ctx context.Context, url string) (io.ReadCloser, eng
 		scheme, _, _ := strings.Cut(url, ":")
 		return body, engine.SourceInfo{Size: info.Size, Name: info.URL, Scheme: scheme}, nil
 	}
-	f, err := os.Open(url)
+	base := ""
+	if s.inside {
+		base = s.base
+	}
+	f, err := openLocal(base, url)
 	if err != nil {
-		return nil, engine.SourceInfo{}, pathError(err)
+		return nil, engine.SourceInfo{}, err
 	}
 	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = errs.New(errs.Invalid, "cli.Open", "%s is not a file", url)
-	}
 	if err != nil {
 		f.Close()
 		return nil, engine.SourceInfo{}, pathError(err)
@@ -204,6 +208,63 @@ func (s *localSources) Open(ctx context.Context, url string) (io.ReadCloser, eng
 		name = filepath.ToSlash(rel)
 	}
 	return f, engine.SourceInfo{Size: info.Size(), Name: name, Scheme: "file"}, nil
+}
+
+// openLocal opens a file with data. One in the folder base must lie there really: a link
+// that leads out of it is refused, for the folder may be of somebody else. A pipe or a
+// device is no file, and is not waited for. Nor is a database of which something lies in
+// a file beside it.
+func openLocal(base, file string) (*os.File, error) {
+	var f *os.File
+	rel, err := filepath.Rel(base, file)
+	if base != "" && err == nil && filepath.IsLocal(rel) {
+		root, err := os.OpenRoot(base)
+		if err != nil {
+			return nil, pathError(err)
+		}
+		defer root.Close()
+		if f, err = root.OpenFile(rel, os.O_RDONLY|syscall.O_NONBLOCK, 0); err != nil {
+			if leadsOut(base, file) {
+				return nil, errs.Wrap(err, errs.Invalid, "cli.openLocal", "%s is a link that leads out of %s", file, base)
+			}
+			return nil, pathError(&fs.PathError{Op: "open", Path: file, Err: cause(err)})
+		}
+	} else if f, err = os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0); err != nil {
+		return nil, pathError(err)
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = errs.New(errs.Invalid, "cli.openLocal", "%s is not a file", file)
+	}
+	if err == nil {
+		err = sqlite.Beside(f)
+	}
+	if err != nil {
+		f.Close()
+		return nil, pathError(err)
+	}
+	return f, nil
+}
+
+// leadsOut reports whether a file lies elsewhere than in a folder, behind links.
+func leadsOut(base, file string) bool {
+	real, err := filepath.EvalSymlinks(file)
+	if err != nil {
+		return false
+	}
+	if base, err = filepath.EvalSymlinks(base); err != nil {
+		return false
+	}
+	rel, err := filepath.Rel(base, real)
+	return err != nil || !filepath.IsLocal(rel)
+}
+
+// cause is what is wrong with a path, without the path.
+func cause(err error) error {
+	if pe, ok := errors.AsType[*fs.PathError](err); ok {
+		return pe.Err
+	}
+	return err
 }
 
 func newFetch(env *Env) (*fetch.Client, error) { return fetch.New(fetchConfig(env)) }

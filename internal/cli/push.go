@@ -159,6 +159,11 @@ func uploadFiles(ctx context.Context, env *Env, cl *client.Client, spec *flowspe
 	}
 	files := map[string]client.File{}
 	for path, file := range local {
+		f, err := openLocal(base, file)
+		if err != nil {
+			return exit(exitUsage, err)
+		}
+		f.Close()
 		d, err := client.DescribeFile(file)
 		if err != nil {
 			return exit(exitUsage, pathError(err))

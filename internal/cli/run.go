@@ -126,7 +126,7 @@ func runFlow(ctx context.Context, env *Env, path, out string, asJSON, quiet bool
 	}
 	outcome, err := engine.Execute(ctx, engine.Flow{
 		Pipelines: pipelines,
-		Sources:   &localSources{base: base, fetch: fetcher},
+		Sources:   &localSources{base: base, inside: true, fetch: fetcher},
 		Sink:      dir,
 		Temp:      temp,
 		Report: func(_ context.Context, news []engine.Event) error {

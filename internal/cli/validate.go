@@ -129,7 +129,7 @@ func validate(ctx context.Context, env *Env, descriptor map[string]any, base str
 		return nil, err
 	}
 	defer os.RemoveAll(temp)
-	sources := &localSources{base: base, fetch: fetcher}
+	sources := &localSources{base: base, inside: true, fetch: fetcher}
 	result := &validation{Valid: true, Resources: []*resourceValidation{}}
 	var inputs []engine.TableInput
 	var tables []*resourceValidation

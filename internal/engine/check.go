@@ -27,8 +27,8 @@ type checker struct {
 	column  []int                 // per field: its column in the file, -1 where it has none
 	extra   int                   // columns of the file that no field claims
 	width   int                   // columns of the header
-	most    int                   // cells that a row may have
-	rows    int64                 // data rows, blank ones not counted
+	over    overlong
+	rows    int64 // data rows, blank ones not counted
 	blank   int64
 	keys    []*keySet
 	bad     []bool // per field: its cell of this row has an error
@@ -46,6 +46,15 @@ type keySet struct {
 	fields  []int
 	primary bool
 	seen    *spill.Keys
+}
+
+// overlong is what is known of a table of which every row so far has the same number of
+// cells more than the header. If all rows have, nobody named those columns, and a flow
+// leaves them out with a note; else they are errors of these rows.
+type overlong struct {
+	cells   int       // of each row beyond the header; 0: not every row has them
+	pending []Problem // the errors that they are if it is not so to the end, the first of them
+	count   int64     // of all
 }
 
 // keyBudget bounds the memory of one set of keys; beyond it they go to disk.
@@ -84,10 +93,9 @@ func (c *checker) header(labels []string) {
 			c.column[i] = i
 		}
 		c.width = len(c.column)
-		c.most = c.width
 		return
 	}
-	c.width, c.most = len(labels), len(labels)
+	c.width = len(labels)
 	seen := map[string]int{}
 	unique := make([]string, len(labels))
 	repeated := map[int]string{} // another name that a repeated label may have
@@ -96,7 +104,7 @@ func (c *checker) header(labels []string) {
 		if label == "" {
 			c.problems.add(Problem{Code: codeBlankLabel, Column: i + 1, Message: fmt.Sprintf("the header of column %d is blank", i+1)})
 		} else if n := seen[label]; n > 0 {
-			c.problems.add(Problem{Code: codeDuplicateLabel, Harmless: true, Column: i + 1, Field: cut(label), Message: fmt.Sprintf("the header %q of column %d was used before", cut(label), i+1)})
+			c.repeatedLabel(i, label)
 			name = label + "_" + strconv.Itoa(n)
 			repeated[i] = label + strconv.Itoa(n+1)
 		}
@@ -134,6 +142,22 @@ func (c *checker) header(labels []string) {
 	}
 }
 
+// repeatedLabel notes a label that was used before. By the letter of the standard it is
+// an error; in a flow the name of the field decides, which is another.
+func (c *checker) repeatedLabel(column int, label string) {
+	message := fmt.Sprintf("the header %q of column %d was used before", cut(label), column+1)
+	if c.trim {
+		if len(c.problems.Notes) < maxNotes {
+			c.problems.Notes = append(c.problems.Notes, message)
+		}
+		return
+	}
+	c.problems.add(Problem{Code: codeDuplicateLabel, Column: column + 1, Field: cut(label), Message: message})
+}
+
+// maxNotes bounds what is noted of single columns.
+const maxNotes = 100
+
 // fold is what two labels have in common that are taken for one: in a flow case
 // does not count (CSV Dialect, caseSensitiveHeader), by the letter of the standard
 // it does.
@@ -152,11 +176,8 @@ func (c *checker) check(in, out *stream.Batch) error {
 			c.blankRow(in, r)
 			continue
 		}
-		if c.rows == 0 && c.trim {
-			c.nameless(in.Width(r))
-		}
 		c.rows++
-		ok := c.checkWidth(in, r)
+		ok := in.Width(r) == c.width && c.over.cells == 0 || c.checkWidth(in, r)
 		for f, caster := range c.casters {
 			c.bad[f] = false
 			p := c.column[f]
@@ -210,19 +231,23 @@ func (c *checker) isBlank(in *stream.Batch, r int) bool {
 	return true
 }
 
-// nameless notes the columns that the first row has beyond the header. Nobody
-// named them, so they cannot be published, but they are no reason to refuse what
-// was named. A row that is longer still is an error: its cells are out of place.
-func (c *checker) nameless(width int) {
-	for p := c.most; p < width; p++ {
-		c.problems.add(Problem{Code: codeBlankLabel, Harmless: true, Column: p + 1, Message: fmt.Sprintf("column %d has no header: it is not published", p+1)})
-	}
-	c.most = max(c.most, width)
-}
-
+// checkWidth says of a row whether it is as wide as the header, or in a flow as wide as
+// every row.
 func (c *checker) checkWidth(in *stream.Batch, r int) bool {
 	width := in.Width(r)
-	if width >= c.width && width <= c.most {
+	if c.rows == 1 && c.trim {
+		c.over.cells = max(width-c.width, 0)
+	}
+	if c.over.cells > 0 && width == c.width+c.over.cells {
+		for p := c.width; p < width; p++ {
+			if c.over.count++; len(c.over.pending) < maxProblems {
+				c.over.pending = append(c.over.pending, c.extraCell(in, r, p))
+			}
+		}
+		return true
+	}
+	c.endOverlong()
+	if width == c.width {
 		return true
 	}
 	for p := width; p < c.width; p++ {
@@ -235,17 +260,49 @@ func (c *checker) checkWidth(in *stream.Batch, r int) bool {
 			Message: fmt.Sprintf("the row has %d cells, the header %d: column %d is missing", width, c.width, p+1),
 		})
 	}
-	for p := c.most; p < width; p++ {
+	for p := c.width; p < width; p++ {
 		if c.problems.full() {
 			c.problems.add(Problem{Code: codeExtraCell})
 			continue
 		}
-		c.problems.add(Problem{
-			Code: codeExtraCell, Row: in.Number(r), Column: p + 1, Cell: string(in.Cell(r, p)), Cells: rowText(in, r),
-			Message: fmt.Sprintf("the row has %d cells, the header %d: the cell in column %d is too many", width, c.width, p+1),
-		})
+		c.problems.add(c.extraCell(in, r, p))
 	}
 	return false
+}
+
+func (c *checker) extraCell(in *stream.Batch, r, p int) Problem {
+	return Problem{
+		Code: codeExtraCell, Row: in.Number(r), Column: p + 1, Cell: cut(string(in.Cell(r, p)[:min(len(in.Cell(r, p)), maxCell+utf8Max)])), Cells: rowText(in, r),
+		Message: fmt.Sprintf("the row has %d cells, the header %d: the cell in column %d is too many", in.Width(r), c.width, p+1),
+	}
+}
+
+// endOverlong makes errors of the cells beyond the header: not every row has them.
+func (c *checker) endOverlong() {
+	for _, p := range c.over.pending {
+		c.problems.add(p)
+	}
+	for range c.over.count - int64(len(c.over.pending)) {
+		c.problems.add(Problem{Code: codeExtraCell})
+	}
+	c.over = overlong{}
+}
+
+// finishOverlong notes the columns that no row lacks and nobody named. A single row
+// proves nothing.
+func (c *checker) finishOverlong() {
+	if c.over.cells == 0 {
+		return
+	}
+	if c.rows < 2 {
+		c.endOverlong()
+		return
+	}
+	text := fmt.Sprintf("column %d has no header in any row: it is not published", c.width+1)
+	if c.over.cells > 1 {
+		text = fmt.Sprintf("columns %d to %d have no header in any row: they are not published", c.width+1, c.width+c.over.cells)
+	}
+	c.problems.Notes = append(c.problems.Notes, text)
 }
 
 // fieldAt is the name of the field that reads a column of the file.
@@ -299,12 +356,9 @@ func (c *checker) noteKeys(out *stream.Batch, number int64) error {
 		bad := slices.ContainsFunc(k.fields, func(f int) bool { return c.bad[f] })
 		switch {
 		case bad: // the cell has its own error
-		case k.primary && nulls == len(k.fields):
-			c.problems.add(Problem{
-				Code: codePrimaryKey, Row: number, Column: c.column[k.fields[0]] + 1, Field: c.names(k.fields),
-				Message: fmt.Sprintf("the primary key (%s) has no value", c.names(k.fields)),
-			})
-		case nulls == 0, k.primary:
+		case k.primary && nulls > 0:
+			c.nullKey(k, out, row, number)
+		case nulls == 0:
 			if key == nil {
 				continue
 			}
@@ -317,6 +371,21 @@ func (c *checker) noteKeys(out *stream.Batch, number int64) error {
 		key, nulls := c.key(out, row, fields, text)
 		return key, nulls > 0
 	})
+}
+
+// nullKey is the error of a primary key that lacks a value, of all of its fields or of
+// some: it identifies no row.
+func (c *checker) nullKey(k *keySet, out *stream.Batch, row int, number int64) {
+	if c.problems.full() {
+		c.problems.add(Problem{Code: codePrimaryKey})
+		return
+	}
+	null := slices.DeleteFunc(slices.Clone(k.fields), func(f int) bool { return !out.Null(row, f) })
+	text := fmt.Sprintf("the primary key (%s) has no value", c.names(k.fields))
+	if len(null) < len(k.fields) {
+		text += " of " + c.names(null)
+	}
+	c.problems.add(Problem{Code: codePrimaryKey, Row: number, Column: c.column[null[0]] + 1, Field: c.names(k.fields), Message: text})
 }
 
 // key is a byte form of the values of some fields that is equal for equal values,
@@ -378,6 +447,7 @@ func (c *checker) finish(ctx context.Context) error {
 			})
 		}
 	}
+	c.finishOverlong()
 	if c.trim && c.blank > 0 {
 		noun := "rows were"
 		if c.blank == 1 {

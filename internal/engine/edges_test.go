@@ -163,7 +163,7 @@ func TestWhatIsSaid(t *testing.T) {
 		{"title: x", "", "the file is empty"},
 		{"title: x", "n\nx\n" + "1\x00\n", `"x" is not an integer`}, // also before a row that cannot be read
 		{"title: x", "n\n1\n1\x00\n", "row 3: the file holds a NUL byte"},
-		{"title: x", "n\n\"1\n2\n", `row 2: field "n"`},
+		{"title: x", "n\n\"1\n2\n", `row 2: the quote that opens`},
 	} {
 		src := good()
 		src.text["a.csv"] = c.body

@@ -101,7 +101,7 @@ func TestFaultsInData(t *testing.T) {
 		{"labels twice and blank in JSON", "json", m{"schema": fields("a", "any", "a2", "any", "field3", "any")}, text(`[["a","a",null],[1,2,3]]`), []string{"0:2 duplicate-label", "0:3 blank-label"}, "", 1},
 		{"ragged rows", "csv", m{"schema": ab}, text("a,b\nx,1\nx\nx,1,2,3\n"), []string{"3:2 missing-cell", "4:3 extra-cell", "4:4 extra-cell"}, "the row has 1 cells, the header 2", 3},
 		{"ragged rows in JSON", "json", m{"schema": ab}, text(`[["a","b"],["x",1],["x"],["x",1,2]]`), []string{"3:2 missing-cell", "4:3 extra-cell"}, "", 3},
-		{"a quote that is not closed", "csv", m{"schema": ab}, text("a,b\nx,1\n\"y,2\nz,3\n"), []string{"3:2 missing-cell"}, "", 2},
+		{"a quote that is not closed", "csv", m{"schema": ab}, text("a,b\nx,1\n\"y,2\nz,3\n"), []string{"3:0 source-error"}, "column 1 is not closed to the end of the file", 1},
 		{"a cell of a megabyte", "csv", m{"schema": ab}, &generated{head: "a,b\n", unit: "x", left: 1 << 20, tail: ",1\ny,z\n"}, []string{"3:2 type-error"}, `"z" is not an integer`, 2},
 		{"a cell of a megabyte in JSON", "json", m{"schema": ab}, &generated{head: `[{"a":"`, unit: "x", left: 1 << 20, tail: `","b":1},{"b":"z"}]`}, []string{"3:2 type-error"}, `"z" is not an integer`, 2},
 		{"a line of a gigabyte", "csv", m{"schema": ab}, &generated{head: "a,b\ny,1\n", unit: x, left: gigabyte}, []string{"3:0 source-error"}, "longer than the limit of 64 MiB", 1},

@@ -47,7 +47,6 @@ type Problem struct {
 	Column     int      `json:"-"` // from 1; 0 where none is to blame
 	Constraint string   `json:"-"` // the first that fails
 	Cells      []string `json:"-"` // of the row
-	Harmless   bool     `json:"-"` // it does not keep the table from being published
 }
 
 // Problems collects what is wrong with a table: the first thousand whole, all counted.
@@ -57,8 +56,6 @@ type Problems struct {
 	Total  int64
 	// Notes are things worth knowing that are no error.
 	Notes []string
-	// harmless counts those that do not keep the table from being published.
-	harmless int64
 }
 
 func (p *Problems) add(problem Problem) {
@@ -67,9 +64,6 @@ func (p *Problems) add(problem Problem) {
 	}
 	p.Counts[problem.Code]++
 	p.Total++
-	if problem.Harmless {
-		p.harmless++
-	}
 	if len(p.First) < maxProblems {
 		problem.Cell = cut(problem.Cell)
 		p.First = append(p.First, problem)
@@ -80,7 +74,7 @@ func (p *Problems) add(problem Problem) {
 func (p *Problems) full() bool { return len(p.First) >= maxProblems }
 
 // fatal says that the table must not be published.
-func (p *Problems) fatal() bool { return p.Total > p.harmless }
+func (p *Problems) fatal() bool { return p.Total > 0 }
 
 // sort brings what was found at the end, such as repeated keys, to its row.
 func (p *Problems) sort() {

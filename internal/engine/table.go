@@ -131,6 +131,7 @@ func (r *run) pump(ctx context.Context, t *table, from tables.Source) error {
 	}
 	defer func() { _ = reader.Close() }()
 	t.labels, t.encoding = labels, reader.Encoding()
+	t.checker.sparse = tables.Typed(reader)
 	t.checker.header(labels)
 
 	ctx, stop := context.WithCancelCause(ctx)

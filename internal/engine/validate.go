@@ -141,7 +141,7 @@ func (c *checker) read(ctx context.Context, body tables.Source, options tables.O
 		return err
 	}
 	defer func() { _ = reader.Close() }()
-	c.labels, c.encoding = labels, reader.Encoding()
+	c.labels, c.encoding, c.sparse = labels, reader.Encoding(), tables.Typed(reader)
 	c.header(labels)
 	out := options.Pool.Get()
 	defer out.Release()

@@ -2,6 +2,7 @@ package format
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -11,9 +12,6 @@ import (
 	"golang.org/x/text/encoding/charmap"
 	"golang.org/x/text/encoding/htmlindex"
 	"golang.org/x/text/encoding/ianaindex"
-	"golang.org/x/text/encoding/unicode"
-	"golang.org/x/text/encoding/unicode/utf32"
-	"golang.org/x/text/transform"
 )
 
 // EncodingError says that bytes are not in the encoding that was declared or found.
@@ -26,70 +24,98 @@ func (e *EncodingError) Error() string { return e.Message }
 
 // Text turns the bytes of a file into UTF-8.
 //
-// A byte order mark decides and is dropped. Without one, bytes that are valid
-// UTF-8 are UTF-8, whatever single-byte encoding was declared: clients guess that
-// label from the head of a file, and a text in another encoding is hardly ever
-// valid UTF-8. The choice stays open while there is only ASCII and is made on the
-// megabyte that follows the first other byte.
+// A byte order mark decides and is dropped. Without one:
+//
+//   - Bytes that are valid UTF-8 are UTF-8, whatever single-byte encoding was declared:
+//     clients guess that label from the head of a file, and a text in another encoding is
+//     hardly ever valid UTF-8.
+//   - Where no encoding was declared, one valid character of several bytes makes the file
+//     UTF-8, and a byte that is none of it an error. Without such a character the bytes are
+//     in the likeliest single-byte encoding, which a note names, or in UTF-16 or UTF-32.
+//   - Where a single-byte encoding was declared, the bytes are in it unless more characters
+//     of UTF-8 than stray bytes are found.
+//
+// The choice stays open while there is only ASCII and is made on the megabyte that
+// follows the first other byte. What comes behind that megabyte cannot change it, but a
+// file that it is wrong for ends with an error.
 type Text struct {
 	r        io.Reader
 	declared string
 	label    string
 	notes    []string
 
-	single  encoding.Encoding // what the bytes are if they are not UTF-8; nil: nothing
-	chosen  io.Reader         // decoder, once another encoding than UTF-8 is chosen
-	decided bool              // UTF-8 it is
-	buf     []byte            // where pending lies
-	pending []byte            // read, not yet given out
-	owed    int               // bytes of pending that end a character whose first were given out
+	single  *charmap.Charmap // what the bytes are if they are not UTF-8; nil: nothing
+	chosen  io.Reader        // decoder, once an encoding of several bytes is chosen
+	table   *[256]rune       // once a single-byte encoding is chosen
+	out     []byte           // decoded by table, not yet given out
+	outBuf  []byte           // where out lies
+	decided bool             // UTF-8 it is
+	buf     []byte           // where pending lies
+	pending []byte           // read, not yet given out
+	owed    int              // bytes of pending that end a character whose first were given out
 	offset  int64
 	err     error
+
+	first int64 // offset of the first byte that is not ASCII, -1 while there is none
+	found evidence
 }
 
-const lookAhead = 1 << 20
+// evidence is what speaks for UTF-8 and against it.
+type evidence struct {
+	characters int64 // valid ones of several bytes
+	strays     int64 // bytes that are no part of one
+	stray      int64 // offset of the first of them
+	character  int64 // offset of the first character
+}
+
+const (
+	lookAhead = 1 << 20
+	headBytes = 4 << 10
+)
 
 // NewText reads a file in a declared encoding; an empty label means that none was
 // declared. Its error is an [EncodingError] for a label that nobody knows.
 func NewText(r io.Reader, label string) (*Text, error) {
-	t := &Text{r: r, declared: label, label: "utf-8"}
+	t := &Text{r: r, declared: label, label: "utf-8", first: -1}
 	name := canonicalName(label)
-	head := make([]byte, 4)
+	head := make([]byte, headBytes)
 	n, err := io.ReadFull(r, head)
-	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
-		return nil, err
+	switch err {
+	case nil:
+	case io.EOF, io.ErrUnexpectedEOF:
+		t.err = io.EOF
+	default:
+		t.err = err // of the bytes behind those that were read
 	}
-	head = head[:n]
-	switch {
-	case bytes.HasPrefix(head, []byte("\xEF\xBB\xBF")):
-		t.pending, t.offset = head[3:], 3
+	t.pending = head[:n]
+	if bytes.HasPrefix(t.pending, []byte("\xEF\xBB\xBF")) {
+		t.give(3)
 		t.decided = true
 		return t, nil
-	case bytes.HasPrefix(head, []byte("\xFF\xFE\x00\x00")), bytes.HasPrefix(head, []byte("\x00\x00\xFE\xFF")):
-		t.label = "utf-32"
-		t.decode(utf32.UTF32(utf32.LittleEndian, utf32.UseBOM), head)
-		return t, nil
-	case bytes.HasPrefix(head, []byte("\xFF\xFE")), bytes.HasPrefix(head, []byte("\xFE\xFF")):
-		t.label = "utf-16"
-		t.decode(unicode.UTF16(unicode.LittleEndian, unicode.UseBOM), head)
+	}
+	if w := marked(t.pending); w.size > 0 {
+		t.label = fmt.Sprintf("utf-%d", 8*w.size)
+		t.give(w.size)
+		t.decodeWide(w)
 		return t, nil
 	}
-	t.pending = head
 	switch name {
 	case "":
+		if w := unmarked(t.pending); w.size > 0 {
+			t.label = w.name()
+			t.notes = append(t.notes, fmt.Sprintf("no encoding was declared: the bytes are %s and were read as such", strings.ToUpper(t.label)))
+			t.decodeWide(w)
+			return t, nil
+		}
 		t.single = charmap.Windows1252
 		return t, nil
 	case "utf-8", "utf-8-sig":
 		return t, nil
 	case "ascii", "us-ascii":
 		return t, nil
-	case "utf-32", "utf-32le", "utf-32be":
-		order := utf32.LittleEndian
-		if name == "utf-32be" {
-			order = utf32.BigEndian
-		}
+	case "utf-16", "utf-16le", "utf-16be", "utf-32", "utf-32le", "utf-32be":
 		t.label = name
-		t.decode(utf32.UTF32(order, utf32.IgnoreBOM), head)
+		t.decodeWide(wideNamed(name, t.pending))
 		return t, nil
 	}
 	e, err := htmlindex.Get(name)
@@ -99,12 +125,12 @@ func NewText(r io.Reader, label string) (*Text, error) {
 	if err != nil || e == nil {
 		return nil, &EncodingError{-1, fmt.Sprintf("the encoding %q is not known", label)}
 	}
-	if _, ok := e.(*charmap.Charmap); ok {
-		t.single = e
+	if c, ok := e.(*charmap.Charmap); ok {
+		t.single = c
 		return t, nil
 	}
 	t.label = name
-	t.decode(e, head)
+	t.chosen = &multiByte{r: t.rest(), decoder: e.NewDecoder(), label: name}
 	return t, nil
 }
 
@@ -114,6 +140,8 @@ func canonicalName(label string) string {
 	switch name {
 	case "utf8":
 		return "utf-8"
+	case "utf16", "utf32":
+		return "utf-" + name[3:]
 	case "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be":
 		return name[:6] + name[7:]
 	case "latin-1", "iso8859-1", "l1":
@@ -128,31 +156,21 @@ func canonicalName(label string) string {
 	return name
 }
 
-func (t *Text) decode(e encoding.Encoding, head []byte) {
-	t.chosen = decoded(io.MultiReader(bytes.NewReader(head), t.r), e, t.label)
-}
-
-func decoded(r io.Reader, e encoding.Encoding, label string) io.Reader {
-	return transform.NewReader(r, &strict{e.NewDecoder(), label, strings.HasPrefix(label, "utf-") || label == "gb18030"})
-}
-
-// strict ends a decoder where it puts U+FFFD in the place of bytes that it does
-// not know. Only the encodings of Unicode have that character themselves.
-type strict struct {
-	*encoding.Decoder
-	label   string
-	unicode bool
-}
-
-// Transform decodes as the decoder does (see [transform.Transformer]).
-func (s *strict) Transform(dst, src []byte, atEOF bool) (nDst, nSrc int, err error) {
-	nDst, nSrc, err = s.Decoder.Transform(dst, src, atEOF)
-	if !s.unicode {
-		if i := bytes.Index(dst[:nDst], []byte("\uFFFD")); i >= 0 {
-			return i, nSrc, &EncodingError{-1, fmt.Sprintf("the file holds bytes that are not %s; declare the file's `encoding`", s.label)}
-		}
+// rest is what was not given out yet.
+func (t *Text) rest() io.Reader {
+	if t.err != nil {
+		return io.MultiReader(bytes.NewReader(t.pending), failing{t.err})
 	}
-	return nDst, nSrc, err
+	return io.MultiReader(bytes.NewReader(t.pending), t.r)
+}
+
+// failing is a reader that has come to an error.
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error) { return 0, f.err }
+
+func (t *Text) decodeWide(w wideForm) {
+	t.chosen = &wide{r: t.rest(), form: w, offset: t.offset, label: t.label}
 }
 
 // Encoding is the one that the bytes were read in so far.
@@ -161,11 +179,19 @@ func (t *Text) Encoding() string { return t.label }
 // Notes says what was read otherwise than declared.
 func (t *Text) Notes() []string { return t.notes }
 
+// FirstOther is the place of the first character that is not ASCII among the bytes
+// that were given out, -1 while there is none. It is known for the encodings that are
+// ASCII with other bytes beside it.
+func (t *Text) FirstOther() int64 { return t.first }
+
 // Read gives UTF-8. Bytes that are none end it with an [EncodingError].
 func (t *Text) Read(p []byte) (int, error) {
 	for {
 		if t.chosen != nil {
 			return t.chosen.Read(p)
+		}
+		if t.table != nil {
+			return t.readSingle(p)
 		}
 		if t.owed > 0 || len(p) == 0 {
 			n := copy(p, t.pending[:t.owed])
@@ -227,7 +253,7 @@ func (t *Text) fill(want int) {
 	t.pending, t.err = t.pending[:have+n], err
 }
 
-var errUndecided = fmt.Errorf("format: the encoding is not decided yet")
+var errUndecided = errors.New("format: the encoding is not decided yet")
 
 // check gives the length of the valid UTF-8 at the beginning of p.
 func (t *Text) check(p []byte, more bool) (int, error) {
@@ -257,11 +283,15 @@ func (t *Text) check(p []byte, more bool) (int, error) {
 }
 
 func (t *Text) invalid(offset int64) error {
-	what := "not UTF-8"
-	if t.declared != "" {
-		what = fmt.Sprintf("not UTF-8 (declared: %s)", t.declared)
+	switch {
+	case t.single != nil && t.declared != "":
+		return &EncodingError{offset, fmt.Sprintf("the byte at offset %d is not UTF-8, as the other characters of the file are although %s was declared: save the file as UTF-8", offset, t.declared)}
+	case t.single != nil:
+		return &EncodingError{offset, fmt.Sprintf("the byte at offset %d is not UTF-8, as the other characters of the file are: mend it, or declare the file's `encoding`", offset)}
+	case t.declared != "":
+		return &EncodingError{offset, fmt.Sprintf("the byte at offset %d is not UTF-8 (declared: %s); declare the file's `encoding`", offset, t.declared)}
 	}
-	return &EncodingError{offset, fmt.Sprintf("the byte at offset %d is %s; declare the file's `encoding`", offset, what)}
+	return &EncodingError{offset, fmt.Sprintf("the byte at offset %d is not UTF-8; declare the file's `encoding`", offset)}
 }
 
 // decide looks ahead from the first byte that is not ASCII.
@@ -269,14 +299,14 @@ func (t *Text) decide() {
 	for len(t.pending) < lookAhead && t.err == nil {
 		t.fill(lookAhead - len(t.pending))
 	}
-	p := t.pending
-	for i := 1; i < utf8.UTFMax && t.err == nil && len(p) > 0; i++ { // an unfinished character at the end proves nothing
-		if r, size := utf8.DecodeLastRune(p); r != utf8.RuneError || size > 1 {
-			break
-		}
-		p = p[:len(p)-1]
+	t.first = t.offset
+	ahead := evidence{}
+	ahead.add(t.pending, t.offset, t.err == io.EOF)
+	utf := ahead.strays == 0 || ahead.characters > 0
+	if t.declared != "" {
+		utf = ahead.strays == 0 || ahead.characters > ahead.strays
 	}
-	if utf8.Valid(p) || t.single == nil {
+	if utf || t.single == nil {
 		t.decided = true
 		if t.declared != "" && t.single != nil {
 			t.notes = append(t.notes, fmt.Sprintf("the encoding %s was declared, but the bytes are valid UTF-8 and were read as such", t.declared))
@@ -284,15 +314,130 @@ func (t *Text) decide() {
 		return
 	}
 	t.label = strings.ToLower(t.declared)
+	undefined := canonicalName(t.declared) == "iso-8859-1" // which has a character for every byte
 	if t.declared == "" {
-		t.label = "windows-1252"
-		t.notes = append(t.notes, "no encoding was declared and the bytes are not UTF-8: they were read as windows-1252")
+		t.label, t.single = likeliest(t.pending)
+		t.notes = append(t.notes, fmt.Sprintf("no encoding was declared and the bytes are not UTF-8: they were read as %s", t.label))
 	}
-	rest := io.Reader(bytes.NewReader(t.pending))
-	if t.err == nil {
-		rest = io.MultiReader(rest, t.r)
+	t.table = runesOf(t.single, undefined)
+}
+
+// readSingle gives what a single-byte encoding decodes to, and ends where the bytes
+// show that they are UTF-8 after all.
+func (t *Text) readSingle(p []byte) (int, error) {
+	for len(t.out) == 0 {
+		// A character of UTF-8 must lie whole in what is looked at.
+		for len(t.pending) < utf8.UTFMax && t.err == nil {
+			t.fill(len(p))
+		}
+		n := len(t.pending)
+		if t.err == nil {
+			n -= utf8.UTFMax - 1
+		}
+		if n <= 0 {
+			if t.err == io.EOF && t.declared != "" && t.found.characters > t.found.strays {
+				return 0, &EncodingError{t.found.character, fmt.Sprintf("the encoding %s was declared, but most characters behind the byte at offset %d are UTF-8: declare the file's `encoding` as it is", t.declared, t.found.character)}
+			}
+			return 0, t.err
+		}
+		n = min(n, headBytes)
+		if err := t.decodeSingle(n); err != nil {
+			return 0, err
+		}
 	}
-	t.chosen = decoded(rest, t.single, t.label)
+	n := copy(p, t.out)
+	t.out = t.out[n:]
+	return n, nil
+}
+
+// decodeSingle decodes the first bytes that are pending.
+func (t *Text) decodeSingle(n int) error {
+	n = t.found.addFirst(t.pending, n, t.offset)
+	if t.declared == "" && t.found.characters > 0 {
+		return &EncodingError{t.first, fmt.Sprintf("the byte at offset %d is not UTF-8, as the character at offset %d is: mend it, or declare the file's `encoding` (it may be %s)", t.first, t.found.character, t.label)}
+	}
+	t.outBuf = t.outBuf[:0]
+	for i, c := range t.pending[:n] {
+		if c < utf8.RuneSelf {
+			t.outBuf = append(t.outBuf, c)
+			continue
+		}
+		r := t.table[c]
+		if r == utf8.RuneError {
+			at := t.offset + int64(i)
+			if i > 0 { // what is before it is given first
+				t.give(i)
+				t.out = t.outBuf
+				return nil
+			}
+			return &EncodingError{at, fmt.Sprintf("the byte at offset %d (0x%02X) is no character of %s: declare the file's `encoding`", at, c, t.label)}
+		}
+		t.outBuf = utf8.AppendRune(t.outBuf, r)
+	}
+	t.give(n)
+	t.out = t.outBuf
+	return nil
+}
+
+// add looks at all of p, which begins at an offset. An unfinished character at its end
+// proves nothing, but where the file ends with it: there, two bytes or more of one are
+// hardly anything else.
+func (e *evidence) add(p []byte, offset int64, last bool) {
+	n := len(p)
+	if i := unfinished(p); i > 0 {
+		n -= i
+		switch {
+		case last && i > 1:
+			defer e.note(offset+int64(n), true)
+			defer e.note(offset+int64(n), false)
+		case last:
+			defer e.note(offset+int64(n), false)
+		}
+	}
+	e.addFirst(p, n, offset)
+}
+
+// addFirst looks at the characters that begin in the first n bytes of p and gives
+// where the last of them ends.
+func (e *evidence) addFirst(p []byte, n int, offset int64) int {
+	i := 0
+	for i < n {
+		if next := firstNonASCII(p[i:n]); next != 0 {
+			if next < 0 {
+				return max(i, n)
+			}
+			i += next
+		}
+		r, size := utf8.DecodeRune(p[i:])
+		e.note(offset+int64(i), r != utf8.RuneError || size > 1)
+		i += size
+	}
+	return i
+}
+
+func (e *evidence) note(at int64, character bool) {
+	if character {
+		if e.characters++; e.characters == 1 {
+			e.character = at
+		}
+		return
+	}
+	if e.strays++; e.strays == 1 {
+		e.stray = at
+	}
+}
+
+// unfinished is how many bytes at the end of p begin a character that is not whole.
+func unfinished(p []byte) int {
+	for i := 1; i < utf8.UTFMax && i <= len(p); i++ {
+		if tail := p[len(p)-i:]; utf8.RuneStart(tail[0]) {
+			if !utf8.FullRune(tail) {
+				return i
+			}
+			return 0
+		}
+	}
+	return 0
 }
 
 // firstNonASCII is the index of the first byte over 127, -1 where there is none.
@@ -309,4 +454,83 @@ func firstNonASCII(p []byte) int {
 		}
 	}
 	return -1
+}
+
+// multiByte decodes an encoding of several bytes a character, such as Shift JIS, and
+// ends where its decoder puts U+FFFD in the place of bytes that it does not know.
+type multiByte struct {
+	r       io.Reader
+	decoder *encoding.Decoder
+	label   string
+	in      []byte // read, not decoded yet
+	offset  int64  // of in
+	out     []byte // decoded, not given out yet
+	err     error  // of r
+}
+
+// Read gives UTF-8.
+func (m *multiByte) Read(p []byte) (int, error) {
+	for len(m.out) == 0 {
+		if len(m.in) == 0 && m.err != nil {
+			return 0, m.err
+		}
+		if m.err == nil {
+			have := len(m.in)
+			m.in = append(m.in, make([]byte, headBytes)...)
+			var n int
+			n, m.err = m.r.Read(m.in[have:])
+			m.in = m.in[:have+n]
+		}
+		if err := m.decode(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(p, m.out)
+	m.out = m.out[n:]
+	return n, nil
+}
+
+// decode decodes what was read, a character at a time where something is wrong, so
+// that an error names the byte.
+func (m *multiByte) decode() error {
+	out := make([]byte, 4*len(m.in)+utf8.UTFMax)
+	for len(m.in) > 0 {
+		written, read, _ := m.decoder.Transform(out, m.in, m.err != nil)
+		if replaced := bytes.Index(out[:written], []byte("\uFFFD")); replaced >= 0 && !m.ownReplacement() {
+			return m.broken(out[:replaced])
+		}
+		m.out = append(m.out, out[:written]...)
+		m.in, m.offset = m.in[read:], m.offset+int64(read)
+		if read == 0 {
+			break // the rest of a character is still to be read
+		}
+	}
+	m.in = append([]byte{}, m.in...)
+	return nil
+}
+
+// ownReplacement reports whether the bytes hold U+FFFD itself, which only one of
+// these encodings has.
+func (m *multiByte) ownReplacement() bool {
+	return m.label == "gb18030" && bytes.Contains(m.in, []byte("\x84\x31\xA4\x37"))
+}
+
+// broken gives what stands before the bytes that are wrong, then the error.
+func (m *multiByte) broken(before []byte) error {
+	if len(before) == 0 {
+		return &EncodingError{m.offset, fmt.Sprintf("the bytes from offset %d are not %s; declare the file's `encoding`", m.offset, m.label)}
+	}
+	// The first bytes that decode to what stands before.
+	for n := 1; n <= len(m.in); n++ {
+		out := make([]byte, 4*n+utf8.UTFMax)
+		m.decoder.Reset()
+		written, read, _ := m.decoder.Transform(out, m.in[:n], false)
+		if bytes.Equal(out[:written], before) && read == n {
+			m.out = append(m.out, before...)
+			m.in, m.offset, m.r, m.err = m.in[n:], m.offset+int64(n), failing{io.EOF}, io.EOF
+			return nil
+		}
+	}
+	m.offset = -1
+	return &EncodingError{-1, fmt.Sprintf("the file holds bytes that are not %s; declare the file's `encoding`", m.label)}
 }

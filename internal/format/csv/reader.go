@@ -47,6 +47,8 @@ type Reader struct {
 	pos, end int
 	readErr  error
 	row      int64 // physical number of the last row that was read
+	given    int64 // bytes of text up to pos
+	otherRow int64 // of the first character that is not ASCII, once it is known
 
 	delim     byte
 	delimRest []byte // of a delimiter longer than a byte
@@ -91,6 +93,16 @@ func NewReader(r io.Reader, o Options) (*Reader, error) {
 	rd.use(d)
 	rd.Rows = format.NewRows(rd, d, rd.pool)
 	return rd, nil
+}
+
+// failed is why the text ends before the file does. An error of the encoding may be
+// of a character in a row that was given long ago.
+func (r *Reader) failed() error {
+	row := r.row + 1
+	if e, ok := errors.AsType[*format.EncodingError](r.readErr); ok && r.otherRow > 0 && e.Offset == r.text.FirstOther() {
+		row = r.otherRow
+	}
+	return asError(r.readErr, row)
 }
 
 func asError(err error, row int64) error {
@@ -156,7 +168,7 @@ func (r *Reader) ReadRow(b *stream.Batch) error {
 	for {
 		if r.pos == r.end && r.readErr != nil {
 			if r.readErr != io.EOF {
-				return asError(r.readErr, r.row+1)
+				return r.failed()
 			}
 			return io.EOF
 		}
@@ -168,12 +180,18 @@ func (r *Reader) ReadRow(b *stream.Batch) error {
 		if n >= 0 {
 			r.pos += n
 			r.row++
+			r.given += int64(n)
+			if r.otherRow == 0 {
+				if first := r.text.FirstOther(); first >= 0 && r.given > first {
+					r.otherRow = r.row
+				}
+			}
 			b.EndRow(r.row)
 			return nil
 		}
 		b.DropRow()
 		if r.readErr != nil && r.readErr != io.EOF {
-			return asError(r.readErr, r.row+1)
+			return r.failed()
 		}
 		if r.end-r.pos > 2*r.maxCell {
 			return &format.Error{Code: format.CodeSource, Row: r.row + 1, Message: fmt.Sprintf("the row is longer than the limit of %s", size(2*r.maxCell))}
@@ -234,11 +252,17 @@ func (r *Reader) parse(b *stream.Batch) (int, error) {
 		start := p
 		if p < len(buf) && r.quote != 0 && buf[p] == r.quote {
 			n, ok := r.quoted(b, buf[p:], last)
-			if !ok && len(buf)-p > r.maxCell {
-				return 0, &format.Error{Code: format.CodeSource, Row: r.row + 1, Message: fmt.Sprintf("the quote that opens the cell in column %d is not closed within %s, the limit of a cell: double it if it belongs to the text, or declare another quoteChar", column, size(r.maxCell))}
-			}
-			if !ok {
+			switch {
+			case ok:
+			case len(buf)-p > r.maxCell:
+				return 0, r.openQuote(column, "is not closed within "+size(r.maxCell)+", the limit of a cell")
+			case last:
+				return 0, r.openQuote(column, "is not closed to the end of the file")
+			default:
 				return -1, nil
+			}
+			if r.swallowed(buf[p:p+n], buf[p+n:]) {
+				return 0, r.openQuote(column, "takes further lines in and is closed in the midst of text")
 			}
 			p += n
 		}
@@ -307,9 +331,31 @@ func (r *Reader) parse(b *stream.Batch) (int, error) {
 	}
 }
 
+// openQuote is the error of a quote that most likely is no opening one. Its row is that
+// of the quote: the rows behind it are within the cell.
+func (r *Reader) openQuote(column int, what string) error {
+	return &format.Error{Code: format.CodeSource, Row: r.row + 1, Message: fmt.Sprintf("the quote that opens the cell in column %d %s: double it if it belongs to the text, or declare another quoteChar", column, what)}
+}
+
+// swallowed reports whether a quoted cell took rows in that are none of it: it goes over
+// line ends, and what follows its end is text. Within a line that is how some write a
+// quote in a text.
+func (r *Reader) swallowed(cell, rest []byte) bool {
+	i := 0
+	for i < len(rest) && (rest[i] == ' ' || rest[i] == '\t' && r.delim != '\t') {
+		i++
+	}
+	if i == len(rest) || r.stop[rest[i]] {
+		return false
+	}
+	if r.term != 0 {
+		return bytes.IndexByte(cell, r.term) >= 0
+	}
+	return bytes.IndexByte(cell, '\n') >= 0 || bytes.IndexByte(cell, '\r') >= 0
+}
+
 // quoted appends the part of a cell between quotes and gives its length, quotes
-// included. An unterminated quote takes all that is left of the file, where that is
-// no longer than a cell may be. It is false where the end was not found.
+// included. It is false where the end was not found.
 func (r *Reader) quoted(b *stream.Batch, buf []byte, last bool) (int, bool) {
 	p := 1
 	for {
@@ -321,11 +367,7 @@ func (r *Reader) quoted(b *stream.Batch, buf []byte, last bool) (int, bool) {
 			i = bytes.IndexAny(buf[p:], r.special)
 		}
 		if i < 0 {
-			if !last || len(buf) > r.maxCell {
-				return 0, false
-			}
-			b.AppendPart(buf[from:])
-			return len(buf), true
+			return 0, false
 		}
 		p += i
 		b.AppendPart(buf[from:p])
@@ -336,6 +378,9 @@ func (r *Reader) quoted(b *stream.Batch, buf []byte, last bool) (int, bool) {
 			b.AppendPart(buf[p+1 : p+2])
 			p += 2
 			continue
+		}
+		if buf[p] != r.quote { // an escape that ends the file
+			return 0, false
 		}
 		if r.dialect.DoubleQuote && p+1 < len(buf) && buf[p+1] == r.quote {
 			b.AppendPart(buf[p : p+1])

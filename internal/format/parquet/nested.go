@@ -14,27 +14,43 @@ import (
 type assembler struct {
 	root    *node
 	cursors []*cursor // of its leaves
+	begun   bool      // its first row was looked at
 	scratch []byte
 }
 
 // appendCell appends the next row's value; null: it has none.
 func (a *assembler) appendCell(dst []byte) ([]byte, stream.Kind, error) {
 	start := len(dst)
+	if !a.begun { // else the end of the row before says that one begins here
+		a.begun = true
+		if err := a.rowBegins(); err != nil {
+			return dst, stream.Null, err
+		}
+	}
 	dst, err := a.field(dst, a.root)
+	if err == nil {
+		err = a.rowBegins()
+	}
 	if err != nil {
 		return dst, stream.Null, err
-	}
-	for _, c := range a.cursors {
-		if _, rep, err := c.peek(); err != nil {
-			return dst, stream.Null, err
-		} else if rep != 0 {
-			return dst, stream.Null, c.broken()
-		}
 	}
 	if string(dst[start:]) == "null" {
 		return dst[:start], stream.Null, nil
 	}
 	return dst, stream.JSON, nil
+}
+
+// rowBegins checks that what comes next begins a row in each leaf, or that there is
+// nothing more.
+func (a *assembler) rowBegins() error {
+	for _, c := range a.cursors {
+		if _, rep, err := c.peek(); err != nil {
+			return err
+		} else if rep != 0 {
+			return c.broken()
+		}
+	}
+	return nil
 }
 
 func (a *assembler) first(n *node) *cursor { return a.cursors[n.first-a.root.first] }

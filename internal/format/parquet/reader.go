@@ -53,6 +53,8 @@ const (
 // to dst.
 type column interface {
 	appendCell(dst []byte) ([]byte, stream.Kind, error)
+	// end is an error where the column has values behind the last row.
+	end() error
 }
 
 // Reader gives the rows of a file.
@@ -233,6 +235,11 @@ func (r *Reader) readRow(b *stream.Batch) error {
 
 // nextGroup readies the next row group; io.EOF after the last.
 func (r *Reader) nextGroup() error {
+	for _, c := range r.columns {
+		if err := c.end(); err != nil {
+			return err
+		}
+	}
 	r.dropSpool()
 	r.columns = nil
 	if r.group == len(r.meta.groups) {
@@ -248,6 +255,9 @@ func (r *Reader) nextGroup() error {
 	r.group++
 	if rows > r.meta.rows-(r.row-firstRow) {
 		return broken("row group %d has more rows than the file", r.group)
+	}
+	if rows == 0 && !slices.ContainsFunc(chunks, func(c chunk) bool { return c.values > 0 }) {
+		return nil // whatever it says of its pages
 	}
 	cursors := make([]*cursor, len(chunks))
 	var weight int64
@@ -292,6 +302,25 @@ func (f flat) appendCell(dst []byte) ([]byte, stream.Kind, error) {
 	return f.c.node.appendText(dst, v)
 }
 
+func (f flat) end() error { return f.c.ended() }
+
+func (a *assembler) end() error {
+	for _, c := range a.cursors {
+		if err := c.ended(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ended is an error where values are left.
+func (c *cursor) ended() error {
+	if c.left > 0 {
+		return broken("column %q has more values than rows", c.node.name)
+	}
+	return nil
+}
+
 // spoolColumns writes the cells of a row group to a file, column after column, and
 // gives columns that read them from there.
 func (r *Reader) spoolColumns(columns []column, rows int64) ([]column, error) {
@@ -332,6 +361,9 @@ func (r *Reader) spoolColumns(columns []column, rows int64) ([]column, error) {
 			}
 			at += int64(n + len(text))
 		}
+		if err := columns[i].end(); err != nil {
+			return nil, err
+		}
 		columns[i] = nil // its pages
 	}
 	starts[len(columns)] = at
@@ -355,6 +387,8 @@ func (r *Reader) dropSpool() {
 
 // spooled is a column that lies in a temporary file.
 type spooled struct{ r *bufio.Reader }
+
+func (s *spooled) end() error { return nil }
 
 func (s *spooled) appendCell(dst []byte) ([]byte, stream.Kind, error) {
 	kind, err := s.r.ReadByte()

@@ -113,9 +113,13 @@ func NewReader(path string, o Options) (r *Reader, err error) {
 		return nil, fmt.Errorf("sqlite: %w", err)
 	}
 	n, err := io.ReadFull(f, head)
+	beside := Beside(f)
 	f.Close()
 	if err != nil && n == len(head) {
 		return nil, fmt.Errorf("sqlite: %w", err)
+	}
+	if beside != nil {
+		return nil, beside
 	}
 	if string(head[:n]) != magic {
 		return nil, unsupported("this is no SQLite file")

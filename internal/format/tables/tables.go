@@ -18,6 +18,7 @@ import (
 
 	"github.com/datahq/specstore/internal/format"
 	"github.com/datahq/specstore/internal/format/csv"
+	"github.com/datahq/specstore/internal/format/xlsx"
 	"github.com/datahq/specstore/internal/stream"
 )
 
@@ -235,4 +236,14 @@ func HeaderLines(resource map[string]any) int {
 		return slices.Max(d.HeaderRows)
 	}
 	return d.SkipRows + 1
+}
+
+// Typed reports whether a table's format has rows and values of its own, so that a row
+// without any value is a row; text and sheets have lines that hold nothing.
+func Typed(r format.Reader) bool {
+	switch innermost(r).(type) {
+	case *csv.Reader, *xlsx.Reader:
+		return false
+	}
+	return true
 }

@@ -89,7 +89,9 @@ func (w *workbook) read() error {
 		case "workbook":
 			isWorkbook = isWorkbook || x.depth() == 1
 		case "workbookPr":
-			w.date1904 = isTrue(x.attr("date1904"))
+			if x.depth() == 2 { // extensions have one of their own, without the epoch
+				w.date1904 = isTrue(x.attr("date1904"))
+			}
 		case "sheet":
 			link := links[string(x.attr("id"))]
 			if link.kind != "worksheet" || x.depth() != 3 {

@@ -1,0 +1,134 @@
+package engine_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/datahq/specstore/internal/engine"
+)
+
+// verdict is what a flow makes of one table.
+type verdict struct {
+	success bool     // its CSV was published
+	errors  []string // of its report: row and code
+	valid   bool     // as its report says
+	notes   []string
+	json    string // the rows
+}
+
+// flowOf runs a flow of one table and gives its verdict.
+func flowOf(t *testing.T, resource map[string]any, file, body string) verdict {
+	t.Helper()
+	resource = maps.Clone(resource)
+	resource["name"], resource["path"] = "a", file
+	text, err := json.Marshal(resource)
+	if err != nil {
+		t.Fatal(err)
+	}
+	src, sink := good(), &folder{dir: t.TempDir()}
+	src.text[file] = body
+	out, _, err := observed(t, t.Context(), engine.Flow{Sources: src, Sink: sink, Pipelines: pipelines(t, spec(string(text)))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := verdict{success: said(out, "a_csv") == "", json: sink.puts["data/a_json.json"]}
+	var report []struct {
+		Valid    bool
+		Warnings []string
+		Tables   []struct {
+			Errors []struct {
+				Code string
+				Row  int64 `json:"row-number"`
+			}
+		}
+	}
+	if err := json.Unmarshal([]byte(sink.puts["data/validation_report.json"]), &report); err != nil || len(report) != 1 {
+		t.Fatalf("%v: %s", err, sink.puts["data/validation_report.json"])
+	}
+	v.valid, v.notes = report[0].Valid, report[0].Warnings
+	for _, e := range report[0].Tables[0].Errors {
+		v.errors = append(v.errors, fmt.Sprintf("%d %s", e.Row, e.Code))
+	}
+	return v
+}
+
+// TestVerdicts: what validate refuses a flow does not publish, but where the difference
+// is one that docs/flow-spec.md lists, and a flow's report agrees with its state.
+func TestVerdicts(t *testing.T) {
+	t.Parallel()
+	type m = map[string]any
+	ab := fields("a", "integer", "b", "string")
+	key := m{"fields": ab["fields"], "primaryKey": []any{"a", "b"}}
+	for _, c := range []struct {
+		name, file string
+		schema     m
+		body       string
+		validate   []string // row and code
+		flow       []string // row and code of the published report
+		rows       string   // the published rows where there are no errors
+		note       string
+	}{
+		// Rows that are longer than the header.
+		{"the first", "a.csv", ab, "a,b\n1,x,z\n2,y\n", []string{"2 extra-cell"}, []string{"2 extra-value"}, "", ""},
+		{"one in the midst", "a.csv", ab, "a,b\n1,x\n2,y,z\n3,u\n", []string{"3 extra-cell"}, []string{"3 extra-value"}, "", ""},
+		{"the last", "a.csv", ab, "a,b\n1,x\n2,y,z", []string{"3 extra-cell"}, []string{"3 extra-value"}, "", ""},
+		{"all but the last", "a.csv", ab, "a,b\n1,x,z\n2,y,z\n3,u\n", []string{"2 extra-cell", "3 extra-cell"}, []string{"2 extra-value", "3 extra-value"}, "", ""},
+		{"all, not by the same", "a.csv", ab, "a,b\n1,x,z\n2,y,z,z\n", []string{"2 extra-cell", "3 extra-cell", "3 extra-cell"}, []string{"2 extra-value", "3 extra-value", "3 extra-value"}, "", ""},
+		{"all, then a short one", "a.csv", ab, "a,b\n1,x,z\n2,y,z\n3\n", []string{"2 extra-cell", "3 extra-cell", "4 missing-cell"}, []string{"2 extra-value", "3 extra-value", "4 missing-value"}, "", ""},
+		{"all", "a.csv", ab, "a,b\n1,x,z\n2,y,\n", []string{"2 extra-cell", "3 extra-cell"}, nil, `{"a": 1, "b": "x"},{"a": 2, "b": "y"}`, "column 3 has no header in any row"},
+		{"all, by several", "a.csv", ab, "a,b\n1,x,z,u\n2,y,,\n", []string{"2 extra-cell", "2 extra-cell", "3 extra-cell", "3 extra-cell"}, nil, `{"a": 1, "b": "x"},{"a": 2, "b": "y"}`, "columns 3 to 4 have no header"},
+		{"all, blank rows aside", "a.csv", ab, "a,b\n\n1,x,z\n\n2,y,\n", []string{"2 blank-row", "3 extra-cell", "4 blank-row", "5 extra-cell"}, nil, `{"a": 1, "b": "x"},{"a": 2, "b": "y"}`, "column 3"},
+		{"the only row", "a.csv", ab, "a,b\n1,x,z\n", []string{"2 extra-cell"}, []string{"2 extra-value"}, "", ""},
+		{"tabs", "a.tsv", ab, "a\tb\n1\tx\tz\n2\ty\n", []string{"2 extra-cell"}, []string{"2 extra-value"}, "", ""},
+		{"arrays of JSON", "a.json", ab, `[["a","b"],[1,"x","z"],[2,"y"]]`, []string{"2 extra-cell"}, []string{"2 extra-value"}, "", ""},
+		{"arrays of NDJSON", "a.ndjson", ab, "[\"a\",\"b\"]\n[1,\"x\"]\n[2,\"y\",1]\n", []string{"3 extra-cell"}, []string{"3 extra-value"}, "", ""},
+		{"far behind the start", "a.csv", ab, "a,b\n" + strings.Repeat("1,x\n", 5000) + "2,y,z\n", []string{"5002 extra-cell"}, []string{"5002 extra-value"}, "", ""},
+
+		// Rows without any value.
+		{"blank lines", "a.csv", ab, "a,b\n1,x\n\n,\n", []string{"3 blank-row", "4 blank-row"}, nil, `{"a": 1, "b": "x"}`, "2 blank rows were skipped"},
+		{"nulls of JSON", "a.json", ab, `[{"a":1,"b":"x"},{"a":null,"b":null},{},{"a":2,"b":"y"}]`, nil, nil, `{"a": 1, "b": "x"},{"a": null, "b": null},{"a": null, "b": null},{"a": 2, "b": "y"}`, ""},
+		{"nulls of NDJSON", "a.ndjson", ab, "{\"a\":1,\"b\":\"x\"}\n{}\n{\"a\":null}\n", nil, nil, `{"a": 1, "b": "x"},{"a": null, "b": null},{"a": null, "b": null}`, ""},
+		{"empty texts of JSON", "a.json", fields("b", "string"), `[{"b":""},{"b":" "},{"b":"x"}]`, nil, nil, `{"b": null},{"b": " "},{"b": "x"}`, ""},
+		{"nulls of arrays", "a.json", ab, `[["a","b"],[null,null],[1,"x"]]`, nil, nil, `{"a": null, "b": null},{"a": 1, "b": "x"}`, ""},
+		{"arrays without anything", "a.json", ab, `[["a","b"],[],[1,"x"]]`, []string{"2 missing-cell", "2 missing-cell"}, []string{"2 missing-value", "2 missing-value"}, "", ""},
+
+		// Keys with a part that has no value.
+		{"a part of a key", "a.csv", key, "a,b\n1,x\n1,\n2,y\n", []string{"3 primary-key"}, []string{"3 unique-constraint"}, "", ""},
+		{"the first part of a key", "a.csv", key, "a,b\n1,x\n,y\n", []string{"3 primary-key"}, []string{"3 unique-constraint"}, "", ""},
+		{"the same part twice", "a.csv", key, "a,b\n1,\n1,\n", []string{"2 primary-key", "3 primary-key"}, []string{"2 unique-constraint", "3 unique-constraint"}, "", ""},
+		{"a null of JSON in a key", "a.json", key, `[{"a":1,"b":"x"},{"a":2}]`, []string{"3 primary-key"}, []string{"3 unique-constraint"}, "", ""},
+		{"a missing value in a key", "a.csv", m{"fields": ab["fields"], "primaryKey": []any{"a", "b"}, "missingValues": []any{"NA"}}, "a,b\n1,NA\n2,\n", []string{"2 primary-key"}, []string{"2 unique-constraint"}, "", ""},
+
+		// Labels.
+		{"a label twice", "a.csv", fields("a", "integer", "a2", "integer"), "a,a\n1,2\n", []string{"0 duplicate-label"}, nil, `{"a": 1, "a2": 2}`, "was used before"},
+		{"a label twice, another field", "a.csv", fields("a", "integer", "b", "integer"), "a,a\n1,2\n", []string{"0 duplicate-label", "0 incorrect-label"}, []string{"0 non-matching-header"}, "", ""},
+	} {
+		resource := m{"name": "a", "schema": c.schema}
+		_, ending, _ := strings.Cut(c.file, ".")
+		if got := found(validate(t, resource, ending, []byte(c.body))); !slices.Equal(got, c.validate) {
+			t.Errorf("%s: validate finds %q, want %q", c.name, got, c.validate)
+		}
+		v := flowOf(t, resource, c.file, c.body)
+		slices.Sort(v.errors)
+		if !slices.Equal(v.errors, c.flow) {
+			t.Errorf("%s: the flow finds %q, want %q", c.name, v.errors, c.flow)
+		}
+		if v.success != v.valid || v.success != (len(c.flow) == 0) {
+			t.Errorf("%s: published %v, and the report says %v", c.name, v.success, v.valid)
+		}
+		want := ""
+		if c.rows != "" {
+			want = "[\n" + strings.ReplaceAll(c.rows, "},{", "},\n{") + "\n]\n"
+		}
+		if v.json != want {
+			t.Errorf("%s: %q, want %q", c.name, v.json, want)
+		}
+		if !strings.Contains(strings.Join(v.notes, "; "), c.note) {
+			t.Errorf("%s: notes %q, want %q", c.name, v.notes, c.note)
+		}
+	}
+}
