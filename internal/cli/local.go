@@ -248,14 +248,14 @@ func openLocal(base, file string) (*os.File, error) {
 
 // leadsOut reports whether a file lies elsewhere than in a folder, behind links.
 func leadsOut(base, file string) bool {
-	real, err := filepath.EvalSymlinks(file)
+	where, err := filepath.EvalSymlinks(file)
 	if err != nil {
 		return false
 	}
 	if base, err = filepath.EvalSymlinks(base); err != nil {
 		return false
 	}
-	rel, err := filepath.Rel(base, real)
+	rel, err := filepath.Rel(base, where)
 	return err != nil || !filepath.IsLocal(rel)
 }
 

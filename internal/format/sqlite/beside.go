@@ -29,8 +29,8 @@ func Beside(f *os.File) error {
 		return nil
 	}
 	path := f.Name()
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		path = real
+	if where, err := filepath.EvalSymlinks(path); err == nil {
+		path = where
 	}
 	if info, err := os.Stat(path + "-wal"); err == nil && info.Mode().IsRegular() && info.Size() > walHead {
 		return &format.Error{Code: format.CodeSource, Message: fmt.Sprintf("the database is not whole: there are changes in %s-wal beside it; close the program that has it open, or run `PRAGMA wal_checkpoint(TRUNCATE)` on it", filepath.Base(path))}
