@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/datahq/specstore/internal/engine"
 	"github.com/datahq/specstore/internal/jobs"
+	"github.com/datahq/specstore/internal/private"
 	"github.com/datahq/specstore/internal/registry"
 	"github.com/datahq/specstore/internal/runner"
 	"github.com/datahq/specstore/internal/service"
@@ -54,7 +56,7 @@ func (c *config) scratch(alone bool) (string, error) {
 			return "", err
 		}
 	}
-	if err := os.MkdirAll(temp, 0o700); err != nil || alone {
+	if err := private.Folder(temp); err != nil || alone {
 		return temp, err
 	}
 	return os.MkdirTemp(temp, "process-")
@@ -71,6 +73,9 @@ func (c *config) start(ctx context.Context, env *Env) (_ *process, err error) {
 	}()
 	if err := os.MkdirAll(c.data, 0o700); err != nil {
 		return nil, pathError(err)
+	}
+	if mode, exposed := private.Exposed(c.data); exposed {
+		p.log.WarnContext(ctx, "other users of this machine may read the data folder: take their rights off it", "data", c.data, "mode", fmt.Sprintf("%04o", mode))
 	}
 	var store *registry.Store
 	if p.db, store, err = c.openDatabase(ctx); err != nil {

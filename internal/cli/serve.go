@@ -20,6 +20,7 @@ import (
 	"github.com/datahq/specstore/internal/httpapi"
 	"github.com/datahq/specstore/internal/objstore"
 	"github.com/datahq/specstore/internal/pkgstore"
+	"github.com/datahq/specstore/internal/private"
 	"github.com/datahq/specstore/internal/rawstore"
 	"github.com/datahq/specstore/internal/registry"
 	"github.com/datahq/specstore/internal/runner"
@@ -95,7 +96,7 @@ func serve(ctx context.Context, env *Env, c *config) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(serverFile(c.data), info, 0o600); err != nil {
+	if err := private.Write(serverFile(c.data), info); err != nil {
 		return err
 	}
 	defer os.Remove(serverFile(c.data))

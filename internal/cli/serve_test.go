@@ -32,29 +32,35 @@ type server struct {
 func startServer(t *testing.T, data string, env ...string) *server {
 	t.Helper()
 	s := &server{t: t, data: data, cmd: exec.Command("specstore", "serve", "--data", data)}
+	s.start(env)
+	return s
+}
+
+// start starts the server's command on a free port.
+func (s *server) start(env []string) {
+	s.t.Helper()
 	s.cmd.Stderr = &s.log
 	s.cmd.Env = append(append(os.Environ(), "SPECSTORE_ADDR=127.0.0.1:0"), env...)
-	os.Remove(filepath.Join(data, "server.json"))
+	os.Remove(filepath.Join(s.data, "server.json"))
 	if err := s.cmd.Start(); err != nil {
-		t.Fatal(err)
+		s.t.Fatal(err)
 	}
-	t.Cleanup(s.kill)
+	s.t.Cleanup(s.kill)
 	for range 500 {
-		b, err := os.ReadFile(filepath.Join(data, "server.json"))
+		b, err := os.ReadFile(filepath.Join(s.data, "server.json"))
 		if err == nil {
 			var info struct {
 				URL string `json:"url"`
 			}
 			if json.Unmarshal(b, &info) == nil && info.URL != "" {
 				s.url = info.URL
-				return s
+				return
 			}
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
 	s.kill()
-	t.Fatalf("the server did not start:\n%s", s.log.String())
-	return nil
+	s.t.Fatalf("the server did not start:\n%s", s.log.String())
 }
 
 // kill ends the server as kill -9 does.

@@ -18,7 +18,7 @@ const module = "github.com/datahq/specstore/"
 // layers are listed from the lowest. Packages of one layer do not meet.
 var layers = [][]string{
 	{"internal/pattern"},
-	{"internal/errs", "internal/jsonschema", "internal/stream", "internal/weburl"},
+	{"internal/errs", "internal/jsonschema", "internal/private", "internal/stream", "internal/weburl"},
 	{"internal/tableschema", "internal/sqldb", "internal/objstore", "internal/fetch", "internal/jsondiff"},
 	{"internal/datapackage", "internal/auth", "internal/spill"},
 	{"internal/flowspec", "internal/format"},

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/datahq/specstore/internal/errs"
+	"github.com/datahq/specstore/internal/private"
 )
 
 const (
@@ -50,7 +51,7 @@ func OpenLocal(dir string) (*Local, error) {
 	if err != nil {
 		return nil, fmt.Errorf("objstore: %w", err)
 	}
-	if err := os.MkdirAll(abs, 0o700); err != nil {
+	if err := private.Folder(abs); err != nil {
 		return nil, fmt.Errorf("objstore: %w", err)
 	}
 	root, err := os.OpenRoot(abs)
@@ -69,7 +70,7 @@ func OpenLocal(dir string) (*Local, error) {
 func (l *Local) Close() error { return l.root.Close() }
 
 func (l *Local) prepare() error {
-	if err := l.root.MkdirAll(reserved, 0o700); err != nil {
+	if err := private.Folder(filepath.Join(l.dir, reserved)); err != nil {
 		return err
 	}
 	entries, err := l.readDir(reserved)

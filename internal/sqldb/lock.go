@@ -10,13 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/datahq/specstore/internal/errs"
+	"github.com/datahq/specstore/internal/private"
 )
 
 // lockFile opens a file and holds it for this process alone until it is closed.
 // The system lets go of it when the process ends in whatever way.
 func lockFile(name string) (*os.File, error) {
 	const op = "sqldb.Open"
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o644)
+	f, err := private.Open(name)
 	if err != nil {
 		return nil, errs.Wrap(err, errs.Invalid, op, "DATABASE_URL: the lock file beside the database cannot be made")
 	}

@@ -14,6 +14,7 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/datahq/specstore/internal/errs"
+	"github.com/datahq/specstore/internal/private"
 )
 
 // lite is a SQLite file: one connection that writes and several that read.
@@ -95,12 +96,15 @@ func openSQLite(ctx context.Context, c Config) (*DB, error) {
 	if path, err = filepath.Abs(path); err != nil {
 		return nil, fmt.Errorf("%s: %w", op, err)
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, errs.Wrap(err, errs.Invalid, op, "DATABASE_URL: the folder of the database cannot be made")
 	}
 	l := &lite{}
 	if l.lock, err = lockFile(path + ".lock"); err != nil {
 		return nil, err
+	}
+	if err := keepPrivate(path); err != nil {
+		return nil, errors.Join(errs.Wrap(err, errs.Invalid, op, "DATABASE_URL: the database's file cannot be made, or is none"), l.close())
 	}
 	readers := c.Conns
 	if readers <= 0 {
@@ -116,6 +120,16 @@ func openSQLite(ctx context.Context, c Config) (*DB, error) {
 		return nil, errs.Wrap(err, errs.Unavailable, op, "the database cannot be opened")
 	}
 	return &DB{lite: l}, nil
+}
+
+// keepPrivate makes the file of the database before SQLite does, and takes the rights of
+// others off it: it holds the signing key. SQLite gives the files beside it its mode.
+func keepPrivate(path string) error {
+	f, err := private.Open(path)
+	if err == nil {
+		err = f.Close()
+	}
+	return errors.Join(err, private.Repair(path+"-wal", path+"-shm", path+"-journal"))
 }
 
 func openSQLiteReader(ctx context.Context, c Config) (*DB, error) {
