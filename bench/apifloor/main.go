@@ -119,6 +119,7 @@ func (e event) flow() string { return strings.Join(strings.SplitN(e.Pipeline, "/
 type upload struct {
 	owner, name, dataset string
 	spec                 []byte
+	internal             string // ID of the dataset, once it is known
 }
 
 // job has the name of specstore's, so that River does the same.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"strings"
 	"time"
@@ -99,10 +100,10 @@ func (p *postgres) update(ctx context.Context, e event) (state string, err error
 	var seq, started int64
 	var found pipeline
 	err = p.in(ctx, first, func(r pgx.BatchResults) error {
-		var dataset, runner, holder, descriptor string
+		var dataset, internal, runner, holder, descriptor string
 		var number, attempt, restarts, beat int64
 		var folded []byte
-		if err := r.QueryRow().Scan(&dataset, &number, &state, &runner, &attempt, &restarts, &holder, &beat, &seq, &started, &folded, &descriptor); err != nil {
+		if err := r.QueryRow().Scan(&dataset, &internal, &number, &state, &runner, &attempt, &restarts, &holder, &beat, &seq, &started, &folded, &descriptor); err != nil {
 			return err
 		}
 		rows, err := r.Query()
@@ -136,7 +137,7 @@ func (p *postgres) upload(ctx context.Context, u upload) (number int64, err erro
 	first := begin()
 	first.Queue(sqlOwner, u.owner, u.name)
 	first.Queue(sqlCount, u.dataset, u.owner, 1000)
-	first.Queue(sqlDataset, u.dataset, u.owner, now, now+86400e6, "published")
+	first.Queue(sqlDataset, u.dataset, u.owner, now, now+86400e6, "published", strings.ToLower(rand.Text()))
 	err = p.in(ctx, first, func(r pgx.BatchResults) error {
 		var name, findability string
 		var count, created int64
@@ -146,7 +147,7 @@ func (p *postgres) upload(ctx context.Context, u upload) (number int64, err erro
 		if err := r.QueryRow().Scan(&count); err != nil {
 			return err
 		}
-		return r.QueryRow().Scan(&number, &created, &findability)
+		return r.QueryRow().Scan(&number, &created, &findability, &u.internal)
 	}, func(tx pgx.Tx) (*pgx.Batch, error) {
 		if _, err := p.river.InsertTx(ctx, tx, job{}, nil); err != nil {
 			return nil, err

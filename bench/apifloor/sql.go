@@ -27,7 +27,7 @@ const (
 
 	sqlLock = `
 		UPDATE dataset_revision SET attempt = attempt WHERE revision_id = $1
-		RETURNING dataset_id, revision, status, runner, attempt, restarts, COALESCE(holder, ''), beat, event_seq, COALESCE(started_at, 0),
+		RETURNING dataset_id, internal_id, revision, status, runner, attempt, restarts, COALESCE(holder, ''), beat, event_seq, COALESCE(started_at, 0),
 			pipelines, COALESCE(descriptor_key, '')`
 	sqlRows     = `SELECT ` + rowState + `'', '', '' FROM pipelines p WHERE p.flow_id = $1 ORDER BY p.position, p.pipeline_id`
 	sqlPipeline = `
@@ -51,8 +51,8 @@ const (
 			THEN (SELECT COUNT(*) FROM (SELECT 1 FROM dataset x WHERE x.owner = $2 AND x.deleted_at IS NULL LIMIT $3) y) ELSE -1 END
 		FROM (SELECT 1) one LEFT JOIN dataset d ON d.identifier = $1`
 	sqlDataset = `
-		INSERT INTO dataset (identifier, owner, created_at, updated_at, scheduled_for, findability, last_revision)
-		VALUES ($1, $2, $3, $3, $4, $5, 1)
+		INSERT INTO dataset (identifier, owner, created_at, updated_at, scheduled_for, findability, last_revision, internal_id)
+		VALUES ($1, $2, $3, $3, $4, $5, 1, $6)
 		ON CONFLICT (identifier) DO UPDATE SET updated_at = $3, scheduled_for = $4,
 			created_at = CASE WHEN dataset.deleted_at IS NULL THEN dataset.created_at ELSE $3 END,
 			findability = CASE
@@ -60,12 +60,15 @@ const (
 				WHEN 'private' IN ($5, dataset.findability) THEN 'private'
 				WHEN 'unlisted' IN ($5, dataset.findability) THEN 'unlisted'
 				ELSE 'published' END,
+			internal_id = CASE WHEN dataset.deleted_at IS NULL THEN dataset.internal_id ELSE $6 END,
+			released_revision = CASE WHEN dataset.deleted_at IS NULL THEN dataset.released_revision END,
+			released_at = CASE WHEN dataset.deleted_at IS NULL THEN dataset.released_at END,
 			deleted_at = NULL, last_revision = dataset.last_revision + 1
-		RETURNING last_revision, created_at, findability`
+		RETURNING last_revision, created_at, findability, internal_id`
 	sqlNew = `
 		INSERT INTO dataset_revision (revision_id, dataset_id, revision, status, created_at, updated_at, queued_at, runner,
-			planner_version, idempotency_key, idempotency_hash, findability, spec, event_seq)
-		VALUES ($1, $2, $3, $4, $5, $5, $5, $6, $7, $8, $9, $10, $11, $12)`
+			planner_version, idempotency_key, idempotency_hash, findability, spec, event_seq, internal_id)
+		VALUES ($1, $2, $3, $4, $5, $5, $5, $6, $7, $8, $9, $10, $11, $12, $13)`
 	sqlNotify  = `SELECT pg_notify($1, $2)`
 	sqlSetting = `SELECT value FROM setting WHERE name = $1`
 
@@ -150,6 +153,6 @@ func additions(u upload, number, now int64) []statement {
 		events = events[4*n:]
 	}
 	return append(list, statement{sqlNew, []any{
-		flow, u.dataset, number, "pending", now, "embedded", "1", nil, nil, "published", string(u.spec), len(planned),
+		flow, u.dataset, number, "pending", now, "embedded", "1", nil, nil, "published", string(u.spec), len(planned), u.internal,
 	}})
 }

@@ -112,8 +112,8 @@ func (f *folder) PutDescriptor(_ context.Context, artifact string, body []byte) 
 // Open reads a file of the package.
 func (f *folder) Open(_ context.Context, key string) (io.ReadCloser, error) { return f.root.Open(key) }
 
-// Find finds nothing: the folder is new, and holds what this run makes.
-func (f *folder) Find(context.Context, string, int64) (string, bool) { return "", false }
+// Has reports false: the folder is new, and holds what this run makes.
+func (f *folder) Has(context.Context, string, int64) bool { return false }
 
 // commit puts the package in its place. A package that failed takes the place
 // of nothing: an earlier one stays.

@@ -97,6 +97,9 @@ func (c *config) start(ctx context.Context, env *Env) (_ *process, err error) {
 	}
 	p.parts.Jobs = queue
 	p.service = service.New(p.parts.Parts)
+	if err := p.service.MovePackages(ctx); err != nil {
+		return nil, err
+	}
 	if p.db.Single() {
 		if p.waiting, err = p.service.Recover(ctx); err != nil {
 			return nil, err

@@ -203,7 +203,7 @@ func (c *config) parts(ctx context.Context, env *Env, store *registry.Store) (*p
 	}
 	p.places = runner.Places{
 		RawStore: runner.FolderURL(filepath.Join(c.data, "rawstore")), Packages: runner.FolderURL(filepath.Join(c.data, "pkgstore")),
-		PackagesURL: c.publicURL + "/pkgstore", RawBases: bases, Fetch: fetchConfig(env),
+		RawBases: bases, Fetch: fetchConfig(env),
 	}
 	return p, nil
 }

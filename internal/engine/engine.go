@@ -54,16 +54,16 @@ type SourceInfo struct {
 // is visible to readers before the flow's end; that is the caller's to see to.
 type Sink interface {
 	// Put takes over a finished file, which lies at f.Local, and gives the key
-	// that Open finds it by and the text that descriptors name it by.
+	// that Open finds it by and the path that descriptors name it by. The path does
+	// not depend on the server's address.
 	Put(ctx context.Context, f File) (key, ref string, err error)
 	// PutDescriptor keeps the descriptor of a pipeline's package, or with an
 	// empty artifact that of the whole, and gives the address of it.
 	PutDescriptor(ctx context.Context, artifact string, body []byte) (url string, err error)
 	// Open reads a file that was put by this attempt or an earlier one.
 	Open(ctx context.Context, key string) (io.ReadCloser, error)
-	// Find gives the text that descriptors name a file by which was put earlier; it
-	// reports whether the file is there still, with its size.
-	Find(ctx context.Context, key string, size int64) (ref string, ok bool)
+	// Has reports whether a file that was put earlier is still there with its size.
+	Has(ctx context.Context, key string, size int64) bool
 }
 
 // File is an output on its way to a [Sink].
@@ -110,6 +110,8 @@ type Result struct {
 	Descriptor map[string]any `json:"descriptor"`
 	Outputs    []Output       `json:"outputs"`
 	Stats      Stats          `json:"stats"`
+	// Sealed is the descriptor as it was kept.
+	Sealed Sealed `json:"sealed"`
 	// Inputs is a hash of all that the outputs were made from; empty where they are
 	// made in every flow.
 	Inputs string `json:"inputs,omitempty"`
@@ -127,6 +129,12 @@ type Output struct {
 	Key      string `json:"key"`  // in the sink
 	SHA256   string `json:"sha256"`
 	Bytes    int64  `json:"bytes"`
+}
+
+// Sealed names a descriptor that was kept.
+type Sealed struct {
+	SHA256 string `json:"sha256"` // hexadecimal
+	Bytes  int64  `json:"bytes"`
 }
 
 // Stats are the counters of a package.

@@ -107,9 +107,9 @@ func (f *folder) PutDescriptor(_ context.Context, artifact string, body []byte) 
 	return "descriptor of " + artifact, nil
 }
 
-func (f *folder) Find(_ context.Context, key string, size int64) (string, bool) {
+func (f *folder) Has(_ context.Context, key string, size int64) bool {
 	info, err := os.Stat(filepath.Join(f.dir, key))
-	return strings.Replace(key, "_", "/", 1), err == nil && info.Size() == size
+	return err == nil && info.Size() == size
 }
 
 func (f *folder) Open(_ context.Context, key string) (io.ReadCloser, error) {

@@ -185,6 +185,8 @@ func (r *run) seal(ctx context.Context, artifact string, descriptor map[string]a
 	if err != nil {
 		return fmt.Errorf("keeping the descriptor: %w", err)
 	}
+	kept := sha256.Sum256(body)
+	result.Sealed = Sealed{SHA256: hex.EncodeToString(kept[:]), Bytes: int64(len(body))}
 	result.Descriptor = descriptor
 	result.Stats.Bytes = total + int64(len(body))
 	result.Stats.CountOfRows = rows

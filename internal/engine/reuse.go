@@ -226,15 +226,10 @@ func succeeded(nodes []*node) bool {
 	return true
 }
 
-// there reports whether the files of a result are there, where its descriptors say.
+// there reports whether the files of a result are still there.
 func (r *run) there(ctx context.Context, result *Result) bool {
-	paths := map[string]any{}
-	for _, d := range resources(result.Descriptor) {
-		name, _ := d["name"].(string)
-		paths[name] = d["path"]
-	}
 	for _, o := range result.Outputs {
-		if ref, ok := r.Sink.Find(ctx, o.Key, o.Bytes); !ok || paths[o.Resource] != ref {
+		if !r.Sink.Has(ctx, o.Key, o.Bytes) {
 			return false
 		}
 	}

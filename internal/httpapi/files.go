@@ -1,12 +1,15 @@
 package httpapi
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"io"
 	"mime"
 	"net/http"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/datahq/specstore/internal/auth"
@@ -162,14 +165,17 @@ func (a *api) packageFile(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	o, err := a.Packages.Open(r.Context(), object)
+	o, err := a.Packages.Open(r.Context(), object.Key)
 	if err != nil {
-		if errs.Is(err, errs.Invalid) {
-			return errs.Wrap(err, errs.NotFound, "httpapi.packageFile", "there is no object %q", key)
-		}
 		return err
 	}
 	defer o.Close()
+	content, tag := io.ReadSeeker(o), object.SHA256
+	if object.DatasetID != "" {
+		if content, tag, err = a.descriptor(object.DatasetID, o); err != nil {
+			return err
+		}
+	}
 	h := w.Header()
 	contentType, ok := fileTypes[strings.ToLower(path.Ext(key))]
 	if !ok {
@@ -181,16 +187,41 @@ func (a *api) packageFile(w http.ResponseWriter, r *http.Request) error {
 	// Who may read can change, and what lies under "latest" too: caches ask each time.
 	h.Set("Cache-Control", "no-cache")
 	h.Set("Vary", varies)
-	if folder := path.Base(path.Dir(object)); isHash(folder) {
-		h.Set("ETag", `"`+folder+`"`)
-	}
-	http.ServeContent(&contentWriter{ResponseWriter: w}, r, "", o.ModTime(), o)
+	h.Set("ETag", `"`+tag+`"`)
+	http.ServeContent(&contentWriter{ResponseWriter: w}, r, "", o.ModTime(), content)
 	return nil
 }
 
-// isHash reports whether a folder is named by the SHA-256 of what is in it. That of
-// a pipeline's descriptor is not: another attempt may write it anew.
-func isHash(folder string) bool {
-	b, err := hex.DecodeString(folder)
-	return err == nil && len(b) == sha256.Size
+// descriptor reads a descriptor and completes it. It returns the SHA-256 of the result
+// too.
+func (a *api) descriptor(datasetID string, o io.Reader) (io.ReadSeeker, string, error) {
+	body, err := io.ReadAll(o)
+	if err == nil {
+		body, err = a.Packages.Descriptor(datasetID, body)
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	sum := sha256.Sum256(body)
+	return bytes.NewReader(body), hex.EncodeToString(sum[:]), nil
+}
+
+// completed returns stats of a flow as they are answered: the address of a descriptor of
+// our own is kept without that of the server.
+func (a *api) completed(flowID string, stats json.RawMessage) json.RawMessage {
+	const member = `"out-datapackage-url":"`
+	at := bytes.Index(stats, []byte(member))
+	if at < 0 {
+		return stats
+	}
+	value := stats[at+len(member):]
+	if len(value) == 0 || value[0] < '0' || value[0] > '9' { // the number of a revision
+		return stats
+	}
+	dataset := flowID[:strings.LastIndexByte(flowID, '/')+1]
+	quoted, err := json.Marshal(a.PublicURL + "/pkgstore/" + dataset)
+	if err != nil {
+		return stats
+	}
+	return slices.Concat(stats[:at+len(member)], quoted[1:len(quoted)-1], value)
 }

@@ -55,7 +55,7 @@ type Service interface {
 	Report(ctx context.Context, token, datasetID, which string) (object string, err error)
 	Diff(ctx context.Context, token, datasetID, from, to string) (*service.Diff, error)
 	Owner(ctx context.Context, name string) (*registry.Owner, error)
-	PackageFile(ctx context.Context, token, key string) (object string, err error)
+	PackageFile(ctx context.Context, token, path string) (*service.PackageFile, error)
 	OpenPipelines(ctx context.Context, fn func(id string, details json.RawMessage) error) error
 }
 
@@ -68,6 +68,8 @@ type Events interface {
 // Files opens objects of the package store.
 type Files interface {
 	Open(ctx context.Context, key string) (objstore.Object, error)
+	// Descriptor completes the paths of a descriptor of a dataset.
+	Descriptor(datasetID string, body []byte) ([]byte, error)
 }
 
 // Config is what the routes are made of.

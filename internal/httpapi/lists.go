@@ -143,7 +143,7 @@ func (a *api) revisionLine(v registry.RevisionInfo) revisionLine {
 	state, outcome := apiState(v.State)
 	return revisionLine{
 		ID: v.ID, Revision: v.Number, State: state, Outcome: outcome, Created: stamp(v.Created), Modified: stamp(v.Modified),
-		Started: optional(v.Started), Finished: optional(v.Finished), Stats: v.Stats, Links: &selfLinks{a.PublicURL + "/source/" + v.ID},
+		Started: optional(v.Started), Finished: optional(v.Finished), Stats: a.completed(v.ID, v.Stats), Links: &selfLinks{a.PublicURL + "/source/" + v.ID},
 	}
 }
 

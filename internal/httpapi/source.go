@@ -205,8 +205,8 @@ func (a *api) retry(w http.ResponseWriter, r *http.Request) error {
 
 // eventData is the data of an event. Whoever sees a redacted revision sees of its
 // events how things stand, and neither errors nor addresses.
-func eventData(rev *registry.Revision, e registry.StoredEvent) ([]byte, error) {
-	body := e.Body
+func (a *api) eventData(rev *registry.Revision, e registry.StoredEvent) ([]byte, error) {
+	body := a.completed(rev.ID, e.Body)
 	if rev.Redacted {
 		var states struct {
 			State   string `json:"state"`
@@ -263,7 +263,7 @@ func (a *api) events(w http.ResponseWriter, r *http.Request) error {
 				return nil
 			}
 			for _, e := range list {
-				data, err := eventData(rev, e)
+				data, err := a.eventData(rev, e)
 				if err != nil {
 					return nil
 				}

@@ -104,7 +104,7 @@ func (a *api) appendStatus(b *writer, r *registry.Revision) {
 	b.raw(`,"error_log":`)
 	b.lines(r.Errors)
 	b.raw(`,"stats":`)
-	b.json(r.Stats)
+	b.json(a.completed(r.ID, r.Stats))
 	b.raw(`,"pipelines":{`)
 	for i := range r.Pipelines {
 		p := &r.Pipelines[i]
@@ -116,7 +116,7 @@ func (a *api) appendStatus(b *writer, r *registry.Revision) {
 		b.text(p.Title)
 		state, _ := apiState(p.State)
 		b.raw(`,"status":"` + state + `","stats":`)
-		b.json(p.Stats)
+		b.json(a.completed(r.ID, p.Stats))
 		b.raw(`,"error_log":`)
 		b.lines(p.Errors)
 		b.raw(`,"started":`)

@@ -167,6 +167,25 @@ func (l *Local) importCopy(ctx context.Context, key string, f *os.File, localPat
 	return nil
 }
 
+// Link gives an object a second key without copying its bytes. A key that is there
+// already stays as it is.
+func (l *Local) Link(ctx context.Context, from, to string) error {
+	if err := check(ctx, from); err != nil {
+		return err
+	}
+	if err := check(ctx, to); err != nil {
+		return err
+	}
+	dir := path.Dir(to)
+	if err := l.makeDir(dir); err != nil {
+		return failure(err, "objstore.Link", to)
+	}
+	if err := l.root.Link(from, to); err != nil && !errors.Is(err, fs.ErrExist) {
+		return failure(err, "objstore.Link", from)
+	}
+	return l.syncDir(dir)
+}
+
 // Open opens an object for reading.
 func (l *Local) Open(ctx context.Context, key string) (Object, error) {
 	if err := check(ctx, key); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"io"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"github.com/datahq/specstore/internal/errs"
 	"github.com/datahq/specstore/internal/objstore"
 	"github.com/datahq/specstore/internal/pkgstore"
+	"github.com/datahq/specstore/internal/testkit"
 )
 
 func store(t *testing.T) *pkgstore.Store {
@@ -52,16 +54,25 @@ func read(t *testing.T, s *pkgstore.Store, key string) string {
 	return string(b)
 }
 
+// dataset is an internal ID.
+const dataset = "0123456789abcdef0123456789abcdef"
+
+func keyOf(content string) string {
+	sum := sha256.Sum256([]byte(content))
+	return pkgstore.Key(dataset, hex.EncodeToString(sum[:]))
+}
+
 func TestFilesLieUnderTheirContent(t *testing.T) {
 	t.Parallel()
 	s := store(t)
 	put := func(revision int64, f engine.File) string {
-		key, ref, err := s.Sink("me/lakes", revision).Put(t.Context(), f)
+		key, ref, err := s.Sink(dataset, revision).Put(t.Context(), f)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if ref != "https://host/pkgstore/"+key {
-			t.Errorf("the address of %s is %s", key, ref)
+		folder, name, _ := strings.Cut(f.Path, "/")
+		if want := f.Artifact + "/" + folder + "/" + f.SHA256 + "/" + name; ref != want {
+			t.Errorf("the path of %s is %s, want %s", key, ref, want)
 		}
 		return key
 	}
@@ -69,7 +80,7 @@ func TestFilesLieUnderTheirContent(t *testing.T) {
 	same := put(2, file(t, "lakes_csv", "data/lakes_csv.csv", "id\n1\n"))
 	other := put(2, file(t, "lakes_csv", "data/lakes_csv.csv", "id\n2\n"))
 	source := put(1, file(t, "lakes", "archive/lakes.csv", "id\n1\n"))
-	if first != same || first == other || first == source {
+	if first != same || first == other || first != source || first != keyOf("id\n1\n") {
 		t.Errorf("the keys are %q, %q, %q, %q", first, same, other, source)
 	}
 	if got := read(t, s, first); got != "id\n1\n" {
@@ -78,6 +89,10 @@ func TestFilesLieUnderTheirContent(t *testing.T) {
 	if !s.Has(t.Context(), first, 5) || s.Has(t.Context(), first, 4) || s.Has(t.Context(), first+"x", 5) {
 		t.Error("Has does not tell what is there")
 	}
+	sink := s.Sink(strings.Repeat("f", 32), 1)
+	if sink.Has(t.Context(), first, 5) {
+		t.Error("a file of one dataset serves another one")
+	}
 }
 
 // TestTheSameFileAtTheSameTime: whoever reads meanwhile gets the whole file or none.
@@ -85,13 +100,12 @@ func TestTheSameFileAtTheSameTime(t *testing.T) {
 	t.Parallel()
 	s := store(t)
 	content := strings.Repeat("id\n", 100_000)
-	want := file(t, "a", "data/a.csv", content)
-	key := "me/a/a/data/" + want.SHA256 + "/a.csv"
+	key := keyOf(content)
 	var wg sync.WaitGroup
 	for revision := range int64(20) {
 		f := file(t, "a", "data/a.csv", content)
 		wg.Go(func() {
-			if got, _, err := s.Sink("me/a", revision).Put(t.Context(), f); err != nil || got != key {
+			if got, _, err := s.Sink(dataset, revision).Put(t.Context(), f); err != nil || got != key {
 				t.Errorf("%q, %v", got, err)
 			}
 		})
@@ -125,11 +139,11 @@ func TestPutThatFails(t *testing.T) {
 	if err := os.Remove(gone.Local); err != nil {
 		t.Fatal(err)
 	}
-	sink := s.Sink("me/a", 1)
+	sink := s.Sink(dataset, 1)
 	if _, _, err := sink.Put(t.Context(), gone); err == nil {
 		t.Error("a file that is gone was kept")
 	}
-	if _, err := s.Open(t.Context(), "me/a/a/data/"+gone.SHA256+"/a.csv"); !errs.Is(err, errs.NotFound) {
+	if _, err := s.Open(t.Context(), keyOf("id\n")); !errs.Is(err, errs.NotFound) {
 		t.Errorf("it is there: %v", err)
 	}
 	key, _, err := sink.Put(t.Context(), file(t, "a", "data/a.csv", "id\n"))
@@ -144,9 +158,9 @@ func TestPutThatFails(t *testing.T) {
 			t.Errorf("%q: %q, %v", name, key, err)
 		}
 	}
-	// The folders of a path are no part of the key.
-	if key, _, err := sink.Put(t.Context(), file(t, "a", "../../other/b/c.csv", "x")); err != nil || !strings.HasPrefix(key, "me/a/a/data/") {
-		t.Errorf("%q, %v", key, err)
+	// The folders of a path are no part of the address.
+	if key, ref, err := sink.Put(t.Context(), file(t, "a", "../../other/b/c.csv", "x")); err != nil || key != keyOf("x") || !strings.HasPrefix(ref, "a/data/") {
+		t.Errorf("%q, %q, %v", key, ref, err)
 	}
 }
 
@@ -161,59 +175,86 @@ func TestAddresses(t *testing.T) {
 			t.Errorf("%s: %s, want %s", key, got, want)
 		}
 	}
-	if _, err := s.Sink("me/a", 1).Open(t.Context(), "me/a/none"); !errs.Is(err, errs.NotFound) {
+	if _, err := s.Sink(dataset, 1).Open(t.Context(), "me/a/none"); !errs.Is(err, errs.NotFound) {
 		t.Errorf("what is not there: %v", err)
 	}
 }
 
+// TestDescriptors: two attempts of one revision, of which the older writes last. Neither
+// changes an object of the other, of single pipelines too.
 func TestDescriptors(t *testing.T) {
 	t.Parallel()
 	s := store(t)
-	put := func(sink *pkgstore.Sink, artifact, body string) string {
-		address, err := sink.PutDescriptor(t.Context(), artifact, []byte(body))
-		if err != nil {
-			t.Fatal(err)
+	for artifact, want := range map[string]string{"": "3/datapackage.json", "a_csv": "3/_/a_csv/datapackage.json"} {
+		older, newer := s.Sink(dataset, 3), s.Sink(dataset, 3)
+		put := func(sink *pkgstore.Sink, body string) {
+			t.Helper()
+			if got, err := sink.PutDescriptor(t.Context(), artifact, []byte(body)); err != nil || got != want {
+				t.Errorf("%q is at %q, %v, want %q", artifact, got, err, want)
+			}
 		}
-		return address
+		put(newer, `{"name":"new"}`)
+		put(older, `{"name":"old"}`)
+		for _, body := range []string{`{"name":"new"}`, `{"name":"old"}`} {
+			if got := read(t, s, keyOf(body)); got != body {
+				t.Errorf("the descriptor %s of %q is %s", body, artifact, got)
+			}
+		}
 	}
-	early, late := s.Sink("me/a", 3), s.Sink("me/a", 3)
-	if early.Descriptor() != "" {
-		t.Error("there is a descriptor before one was put")
+}
+
+// TestDescriptorAnswers: paths of files of the dataset get the address of today, also
+// those that an earlier version kept with the address of its server.
+func TestDescriptorAnswers(t *testing.T) {
+	t.Parallel()
+	s := store(t)
+	hash := strings.Repeat("0f", 32)
+	here := "https://host/pkgstore/me/a/a_csv/data/" + hash + "/a.csv"
+	for kept, want := range map[string]string{
+		"a_csv/data/" + hash + "/a.csv":                                           here,
+		"http://127.0.0.1:8000/pkgstore/me/a/a_csv/data/" + hash + "/a.csv":       here,
+		"http://127.0.0.1:8000/pkgstore/you/a/a_csv/data/" + hash + "/a.csv":      "http://127.0.0.1:8000/pkgstore/you/a/a_csv/data/" + hash + "/a.csv",
+		"https://example.org/a.csv":                                               "https://example.org/a.csv",
+		"ä b/data/" + hash + "/c?d#e.csv":                                         "https://host/pkgstore/me/a/%C3%A4%20b/data/" + hash + "/c%3Fd%23e.csv",
+		"a_csv/data/" + hash + "/../../../../../../you/secret/1/datapackage.json": "a_csv/data/" + hash + "/../../../../../../you/secret/1/datapackage.json",
+	} {
+		body := testkit.Must(json.Marshal(map[string]any{"resources": []any{map[string]any{"path": kept}, map[string]any{"path": []any{kept}}}}))(t)
+		answer, err := s.Descriptor("me/a", body)
+		var got struct {
+			Resources []struct{ Path any }
+		}
+		if err == nil {
+			err = json.Unmarshal(answer, &got)
+		}
+		if err != nil || len(got.Resources) != 2 || got.Resources[0].Path != want || got.Resources[1].Path.([]any)[0] != want {
+			t.Errorf("%s: %s, %v, want %s", kept, answer, err, want)
+		}
 	}
-	if got := put(early, "", "{}"); got != "https://host/pkgstore/me/a/3/datapackage.json" {
-		t.Errorf("the address is %s", got)
-	}
-	// A later attempt does not change what an earlier one has written.
-	put(late, "", `{"name":"a"}`)
-	if got := read(t, s, early.Descriptor()); got != "{}" {
-		t.Errorf("the earlier attempt's descriptor is %s", got)
-	}
-	put(early, "a_csv", "[]")
-	if got := read(t, s, early.Descriptor()); got != "{}" {
-		t.Errorf("a pipeline's descriptor took the package's place: %s", got)
+	if _, err := s.Descriptor("me/a", []byte("{")); err == nil {
+		t.Error("what is no descriptor was answered")
 	}
 }
 
 func TestParse(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct {
-		key, dataset, revision string
-		descriptor             bool
-	}{
-		{"me/a/1/datapackage.json", "me/a", "1", true},
-		{"me/a/latest/datapackage.json", "me/a", "latest", true},
-		{"me/a/1/_/a_csv/datapackage.json", "me/a", "1", false},
-		{"me/a/a_csv/data/0f/a_csv.csv", "me/a", "latest", false},
-		{"me/a/x/archive/0f/datapackage.json", "me/a", "latest", false},
+	hash := strings.Repeat("0f", 32)
+	for name, want := range map[string]pkgstore.Name{
+		"me/a/1/datapackage.json":                      {DatasetID: "me/a", Revision: "1"},
+		"me/a/latest/datapackage.json":                 {DatasetID: "me/a", Revision: "latest"},
+		"me/a/1/_/a_csv/datapackage.json":              {DatasetID: "me/a", Revision: "1", Artifact: "a_csv"},
+		"me/a/a_csv/data/" + hash + "/a_csv.csv":       {DatasetID: "me/a", Artifact: "a_csv", Path: "data/a_csv.csv", SHA256: hash},
+		"me/a/x/archive/" + hash + "/datapackage.json": {DatasetID: "me/a", Artifact: "x", Path: "archive/datapackage.json", SHA256: hash},
 	} {
-		dataset, revision, descriptor, err := pkgstore.Parse(c.key)
-		if err != nil || dataset != c.dataset || revision != c.revision || descriptor != c.descriptor {
-			t.Errorf("%s: %q, %q, %v, %v", c.key, dataset, revision, descriptor, err)
+		if got, err := pkgstore.Parse(name); err != nil || got != want {
+			t.Errorf("%s: %+v, %v, want %+v", name, got, err, want)
 		}
 	}
-	for _, key := range []string{"", "me", "me/a", "me/a/1", "me//1/datapackage.json", "me/a/../b/1", "/me/a/1", "me/a/1/"} {
-		if _, _, _, err := pkgstore.Parse(key); !errs.Is(err, errs.NotFound) {
-			t.Errorf("%q: %v", key, err)
+	for _, name := range []string{
+		"", "me", "me/a", "me/a/1", "me//1/datapackage.json", "me/a/../b/1", "/me/a/1", "me/a/1/", "me/a/1/_/datapackage.json", "me/a/1/_/a/b/datapackage.json",
+		"me/a/x/data/0f/a.csv", "me/a/x/data/" + strings.ToUpper(hash) + "/a.csv", "me/a/x/other/" + hash + "/a.csv", "d/" + dataset + "/" + hash, "me/a/x/data/" + hash + "/b/a.csv",
+	} {
+		if got, err := pkgstore.Parse(name); !errs.Is(err, errs.NotFound) {
+			t.Errorf("%q: %+v, %v", name, got, err)
 		}
 	}
 }
@@ -224,8 +265,8 @@ func TestCancelledPutLeavesNothing(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	f := file(t, "a", "data/a.csv", "id\n")
-	key, _, err := s.Sink("me/a", 1).Put(ctx, f)
-	if err == nil || s.Has(t.Context(), "me/a/a/data/"+f.SHA256+"/a.csv", f.Bytes) {
+	key, _, err := s.Sink(dataset, 1).Put(ctx, f)
+	if err == nil || s.Has(t.Context(), keyOf("id\n"), f.Bytes) {
 		t.Errorf("%q, %v", key, err)
 	}
 }

@@ -317,6 +317,60 @@ func KeyOf(base, address string) (key string, ok bool) {
 	return key, true
 }
 
+// Mentioned returns the keys of an owner's files that the texts of a document may mean,
+// of JSON as [encoding/json] reads it: more than are sources, so that none is missed that
+// is one.
+func Mentioned(owner string, document any) []string {
+	found := map[string]bool{}
+	var look func(v any)
+	look = func(v any) {
+		switch v := v.(type) {
+		case string:
+			mentioned(found, owner, v)
+			if strings.Contains(v, "%") {
+				if plain, err := url.PathUnescape(v); err == nil {
+					mentioned(found, owner, plain)
+				}
+			}
+		case []any:
+			for _, one := range v {
+				look(one)
+			}
+		case map[string]any:
+			for name, one := range v {
+				look(name)
+				look(one)
+			}
+		}
+	}
+	look(document)
+	return slices.Sorted(maps.Keys(found))
+}
+
+// mentioned adds the keys in a text to those found.
+func mentioned(found map[string]bool, owner, text string) {
+	const sumEnd = 2 * md5.Size
+	prefix := ownerPart(owner) + "/"
+	for rest := text; ; {
+		i := strings.IndexByte(rest, '/')
+		if i < 0 {
+			return
+		}
+		before, after := rest[:i+1], rest[i+1:]
+		rest = after
+		if len(after) <= sumEnd || after[sumEnd] != '-' || !strings.HasSuffix(before, prefix) {
+			continue
+		}
+		end := sumEnd + 1
+		for end < len(after) && '0' <= after[end] && after[end] <= '9' {
+			end++
+		}
+		if key := prefix + after[:end]; Owned(key, owner) {
+			found[key] = true
+		}
+	}
+}
+
 // Owned reports whether a key is one of an owner's.
 func Owned(key, owner string) bool {
 	of, _, _, ok := parse(key)

@@ -43,6 +43,8 @@ type New struct {
 	MaxDatasets int
 	// ScheduledFor is when the dataset is to be made again; zero is never.
 	ScheduledFor time.Time
+	// Uploads are the keys of the uploaded files that the spec names.
+	Uploads []string
 	// IdempotencyKey makes repeats within a day one: they give the revision that the
 	// first one made. IdempotencyHash is that of the body; another body is refused.
 	IdempotencyKey, IdempotencyHash string
@@ -96,7 +98,7 @@ func (s *Store) CreateRevision(ctx context.Context, n New) (*Revision, error) {
 				return nil
 			}, `
 				SELECT r.revision_id, r.idempotency_hash FROM dataset_revision r JOIN dataset d ON d.identifier = r.dataset_id
-				WHERE r.idempotency_key = $1 AND d.owner = $2 AND r.created_at > $3 ORDER BY r.created_at DESC LIMIT 1`,
+				WHERE r.idempotency_key = $1 AND d.owner = $2 AND r.created_at > $3 AND `+shown+` ORDER BY r.created_at DESC LIMIT 1`,
 				n.IdempotencyKey, n.OwnerID, n.CreatedAt.Add(-idempotencyFor).UnixMicro())
 		}
 		// How many datasets the owner has is asked for a new one only.
@@ -106,9 +108,10 @@ func (s *Store) CreateRevision(ctx context.Context, n New) (*Revision, error) {
 				THEN (SELECT COUNT(*) FROM (SELECT 1 FROM dataset x WHERE x.owner = $2 AND x.deleted_at IS NULL LIMIT $3) y) ELSE -1 END
 			FROM (SELECT 1) one LEFT JOIN dataset d ON d.identifier = $1`, r.DatasetID, n.OwnerID, max(n.MaxDatasets, 0))
 		var created int64
+		var internal string
 		err := tx.QueryRow(ctx, `
-			INSERT INTO dataset (identifier, owner, created_at, updated_at, scheduled_for, findability, last_revision)
-			VALUES ($1, $2, $3, $3, $4, $5, 1)
+			INSERT INTO dataset (identifier, owner, created_at, updated_at, scheduled_for, findability, last_revision, internal_id)
+			VALUES ($1, $2, $3, $3, $4, $5, 1, $6)
 			ON CONFLICT (identifier) DO UPDATE SET updated_at = $3, scheduled_for = $4,
 				created_at = CASE WHEN dataset.deleted_at IS NULL THEN dataset.created_at ELSE $3 END,
 				findability = CASE
@@ -116,9 +119,13 @@ func (s *Store) CreateRevision(ctx context.Context, n New) (*Revision, error) {
 					WHEN 'private' IN ($5, dataset.findability) THEN 'private'
 					WHEN 'unlisted' IN ($5, dataset.findability) THEN 'unlisted'
 					ELSE 'published' END,
+				internal_id = CASE WHEN dataset.deleted_at IS NULL THEN dataset.internal_id ELSE $6 END,
+				released_revision = CASE WHEN dataset.deleted_at IS NULL THEN dataset.released_revision END,
+				released_at = CASE WHEN dataset.deleted_at IS NULL THEN dataset.released_at END,
 				deleted_at = NULL, last_revision = dataset.last_revision + 1
-			RETURNING last_revision, created_at, findability`,
-			r.DatasetID, n.OwnerID, at, sqldb.Micros(n.ScheduledFor), findability).Scan(&r.Number, &created, &r.Findability)
+			RETURNING last_revision, created_at, findability, internal_id`,
+			r.DatasetID, n.OwnerID, at, sqldb.Micros(n.ScheduledFor), findability, newInternalID()).
+			Scan(&r.Number, &created, &r.Findability, &internal)
 		isNew := count >= 0
 		switch {
 		case err != nil:
@@ -158,16 +165,17 @@ func (s *Store) CreateRevision(ctx context.Context, n New) (*Revision, error) {
 			f.event(added, KindQueue)
 			r.Pipelines = append(r.Pipelines, added.public())
 		}
+		nameUploads(ctx, tx, internal, r.Number, n.Uploads)
 		insertQueued.queue(ctx, tx, []any{r.ID, Queued.Stored(), at, at}, values)
 		if err := f.writeEvents(ctx, tx); err != nil {
 			return err
 		}
 		tx.Queue(ctx, nil, `
 			INSERT INTO dataset_revision (revision_id, dataset_id, revision, status, created_at, updated_at, queued_at, runner,
-				planner_version, idempotency_key, idempotency_hash, findability, spec, event_seq)
-			VALUES ($1, $2, $3, $4, $5, $5, $5, $6, $7, $8, $9, $10, $11, $12)`,
+				planner_version, idempotency_key, idempotency_hash, findability, spec, event_seq, internal_id)
+			VALUES ($1, $2, $3, $4, $5, $5, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
 			r.ID, r.DatasetID, r.Number, Queued.Stored(), at, string(n.Runner), text(n.PlannerVersion),
-			text(n.IdempotencyKey), text(n.IdempotencyHash), findability, string(n.Spec), f.seq)
+			text(n.IdempotencyKey), text(n.IdempotencyHash), findability, string(n.Spec), f.seq, internal)
 		s.tell(ctx, tx, r.ID)
 		if n.Enqueue != nil {
 			return n.Enqueue(ctx, tx)

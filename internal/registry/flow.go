@@ -38,6 +38,7 @@ type row struct {
 	Reused       string          `json:"reused,omitempty"`
 	Logs         textLines       `json:"logs,omitempty"`
 
+	files   []File // that are to be recorded
 	changed bool
 	logged  bool // Logs were set, else they were not read
 }
@@ -55,6 +56,8 @@ func (l *textLines) UnmarshalJSON(b []byte) error {
 type flow struct {
 	id         string
 	dataset    string
+	internal   string // ID of the dataset
+	digest     string // of the content
 	number     int64
 	runner     Runner
 	state      State
@@ -93,6 +96,10 @@ func (f *flow) event(p *row, kind Kind) {
 // would is left alone.
 func (f *flow) apply(p *row, ev Event) {
 	if p.State.Ended() {
+		if ev.Attempt != 0 && p.State == Succeeded && ev.Kind == KindFinish && ev.Success && len(ev.Files) > 0 {
+			// Its files were gone, and another attempt made them again.
+			p.Outputs, p.files, p.changed = ev.Outputs, ev.Files, true
+		}
 		return
 	}
 	switch ev.Kind {
@@ -118,9 +125,9 @@ func (f *flow) apply(p *row, ev Event) {
 		if present(ev.Outputs) {
 			p.Outputs = ev.Outputs
 		}
-		p.Reused = ev.Reused
+		p.Reused, p.files = ev.Reused, ev.Files
 		if p.ID == f.id && ev.DescriptorKey != "" {
-			f.descriptor = ev.DescriptorKey
+			f.descriptor, f.digest = ev.DescriptorKey, ev.ContentDigest
 		}
 		f.event(p, KindFinish)
 	case KindQueue, KindCancel: // it is queued, or has started; a flow alone is cancelled

@@ -13,6 +13,7 @@ import (
 // Claim is the right to run a flow, until its attempt has passed.
 type Claim struct {
 	FlowID, DatasetID string
+	InternalID        string // of the dataset
 	OwnerID, Owner    string
 	Number            int64
 	Attempt           int64 // goes with every event of the run
@@ -54,8 +55,8 @@ func (s *Store) claim(ctx context.Context, holder string) (c *Claim, left bool, 
 						WHERE x.status IN ('pending', 'running') AND x.holder IS NOT NULL AND y.owner = d.owner),
 					r.queued_at, r.revision_id
 				LIMIT 1)
-			RETURNING revision_id, dataset_id, revision, attempt, restarts, spec, planner_version, created_at`, holder, string(Embedded), text(s.engine)).
-			Scan(&got.FlowID, &got.DatasetID, &got.Number, &got.Attempt, &got.Restarts, &spec, &planner, &created)
+			RETURNING revision_id, dataset_id, internal_id, revision, attempt, restarts, spec, planner_version, created_at`, holder, string(Embedded), text(s.engine)).
+			Scan(&got.FlowID, &got.DatasetID, &got.InternalID, &got.Number, &got.Attempt, &got.Restarts, &spec, &planner, &created)
 		if noRows(err) {
 			var n int
 			err = tx.QueryRow(ctx, `

@@ -74,8 +74,8 @@ const (
 )
 
 // Revision finds a revision of a dataset: by its number in plain decimal, "latest"
-// for the highest number, "successful" for the highest that succeeded. It fails
-// with NotFound.
+// for the highest number, "successful" for the one that is released. It fails with
+// NotFound.
 func (s *Store) Revision(ctx context.Context, datasetID, which string, parts Parts) (*Revision, error) {
 	where, args, err := named(datasetID, which)
 	if err != nil {
@@ -129,13 +129,22 @@ func named(datasetID, which string) (where string, args []any, err error) {
 	case "latest":
 		return of + `ORDER BY r.revision DESC LIMIT 1`, []any{datasetID}, nil
 	case "successful":
-		return of + `AND r.status = $2 ORDER BY r.revision DESC LIMIT 1`, []any{datasetID, Succeeded.Stored()}, nil
+		return of + `AND r.revision = d.released_revision`, []any{datasetID}, nil
 	}
-	number, err := strconv.ParseInt(which, 10, 64)
-	if err != nil || strconv.FormatInt(number, 10) != which {
-		return "", nil, errNotFound
+	number, err := plainNumber(which)
+	if err != nil {
+		return "", nil, err
 	}
 	return of + `AND r.revision = $2`, []any{datasetID, number}, nil
+}
+
+// plainNumber reads a revision's number in plain decimal. It fails with NotFound.
+func plainNumber(text string) (int64, error) {
+	number, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || strconv.FormatInt(number, 10) != text {
+		return 0, errNotFound
+	}
+	return number, nil
 }
 
 // Flow finds a revision by its ID.

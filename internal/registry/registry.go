@@ -70,7 +70,7 @@ func Open(ctx context.Context, db *sqldb.DB, o Options) (*Store, error) {
 	if original.zone == nil {
 		original.zone = time.Local
 	}
-	if err := db.Migrate(ctx, "registry", files, sqldb.After{1: original.adopt}); err != nil {
+	if err := db.Migrate(ctx, "registry", files, sqldb.After{1: original.adopt, 4: identify}); err != nil {
 		return nil, err
 	}
 	s := &Store{db: db, now: o.Now, engine: o.EngineVersion, watchers: map[string]map[chan struct{}]struct{}{}}
@@ -94,9 +94,12 @@ type Event struct {
 	Outputs json.RawMessage
 	// Reused is the ID of the flow that made the outputs, where that is another one.
 	Reused string
-	// DescriptorKey names the package's descriptor; on the finish of the flow's last
-	// pipeline.
-	DescriptorKey string
+	// Files are the files that the pipeline published, its descriptor among them; the
+	// revision names them from then on.
+	Files []File
+	// DescriptorKey is the key of the object with the package's descriptor, ContentDigest
+	// a hash of what the revision holds; on the finish of the flow's last pipeline.
+	DescriptorKey, ContentDigest string
 	// Attempt is the number that [Store.Claim] gave; 0 is an event from outside,
 	// which changes nothing in a flow of the embedded runner.
 	Attempt int64

@@ -22,14 +22,14 @@ func lock(ctx context.Context, tx sqldb.Tx, flowID string, now int64) (*flow, er
 	var folded []byte
 	found := true
 	tx.Queue(ctx, func(row sqldb.Row) error {
-		err := row.Scan(&f.dataset, &f.number, &state, &runner, &f.attempt, &f.restarts, &f.holder, &f.beat, &f.seq, &f.started, &folded, &f.descriptor)
+		err := row.Scan(&f.dataset, &f.internal, &f.number, &state, &runner, &f.attempt, &f.restarts, &f.holder, &f.beat, &f.seq, &f.started, &folded, &f.descriptor)
 		if noRows(err) {
 			found, err = false, nil
 		}
 		return err
 	}, `
 		UPDATE dataset_revision SET attempt = attempt WHERE revision_id = $1
-		RETURNING dataset_id, revision, status, runner, attempt, restarts, COALESCE(holder, ''), beat, event_seq, COALESCE(started_at, 0),
+		RETURNING dataset_id, internal_id, revision, status, runner, attempt, restarts, COALESCE(holder, ''), beat, event_seq, COALESCE(started_at, 0),
 			pipelines, COALESCE(descriptor_key, '')`, flowID)
 	// The lock is there before the pipelines are looked at.
 	rows, err := readRows(ctx, tx, flowID, false)
@@ -129,6 +129,7 @@ func (f *flow) save(ctx context.Context, tx sqldb.Tx) (changed bool, err error) 
 			p.ID, p.State.Stored(), lines(p.Errors), p.ErrorCount, text(string(p.Stats)), micros(p.Started), micros(p.Finished),
 			text(string(p.Progress)), text(string(p.Outputs)), f.now, text(p.Reused),
 		}
+		nameFiles(ctx, tx, f.internal, f.number, p.files)
 		if p.logged {
 			tx.Queue(ctx, nil, updateRow+`, logs = $12`+thatRow, append(values, lines(p.Logs))...)
 		} else {
@@ -161,21 +162,28 @@ func (f *flow) save(ctx context.Context, tx sqldb.Tx) (changed bool, err error) 
 		return false, err
 	}
 	tx.Queue(ctx, nil, `
-		UPDATE dataset_revision SET pipelines = $2, errors = $3, logs = $4, stats = $5, finished_at = $6, holder = NULL WHERE revision_id = $1`,
-		f.id, folded, lines(failures), lines(logs), text(string(stats)), f.now)
+		UPDATE dataset_revision SET pipelines = $2, errors = $3, logs = $4, stats = $5, finished_at = $6, holder = NULL, content_digest = $7
+		WHERE revision_id = $1`,
+		f.id, folded, lines(failures), lines(logs), text(string(stats)), f.now, text(f.digest))
 	tx.Queue(ctx, nil, `DELETE FROM pipelines WHERE flow_id = $1`, f.id)
 	if state == Succeeded {
-		f.loosen(ctx, tx)
+		f.release(ctx, tx)
 	}
 	return true, nil
 }
 
-// loosen shows a dataset to as many as the revision that succeeded and all that were
-// accepted after it want. What a revision takes away is taken when it is accepted;
-// what it gives is given here, so that a push that fails shows nobody anything.
-func (f *flow) loosen(ctx context.Context, tx sqldb.Tx) {
+// release makes a revision that succeeded the released one, unless a later one is, and
+// shows the dataset to as many as that revision and all that were accepted after it want.
+// What a revision takes away is taken when it is accepted; what it gives is given here,
+// so that a push that fails shows nobody anything. A dataset that was deleted meanwhile
+// is not changed, nor is one that was made again under its name.
+func (f *flow) release(ctx context.Context, tx sqldb.Tx) {
 	// The dataset's row is locked: no revision is accepted in between.
-	tx.Queue(ctx, nil, `UPDATE dataset SET updated_at = updated_at WHERE identifier = $1`, f.dataset)
+	tx.Queue(ctx, nil, `
+		UPDATE dataset SET
+			released_at = CASE WHEN COALESCE(released_revision, 0) < $2 THEN $3 ELSE released_at END,
+			released_revision = CASE WHEN COALESCE(released_revision, 0) < $2 THEN $2 ELSE released_revision END
+		WHERE internal_id = $1`, f.internal, f.number, f.now)
 	tx.Queue(ctx, nil, `
 		UPDATE dataset SET findability = (
 			SELECT CASE
@@ -184,7 +192,7 @@ func (f *flow) loosen(ctx context.Context, tx sqldb.Tx) {
 					AND dataset.findability = 'private' THEN 'unlisted'
 				ELSE dataset.findability END
 			FROM dataset_revision r WHERE r.dataset_id = dataset.identifier AND r.revision >= $2)
-		WHERE identifier = $1 AND findability <> 'published'`, f.dataset, f.number)
+		WHERE internal_id = $1 AND findability <> 'published'`, f.internal, f.number)
 }
 
 // Events are added several at a time, see [several].
@@ -212,6 +220,14 @@ func (f *flow) writeEvents(ctx context.Context, tx sqldb.Tx) error {
 type insertion struct {
 	texts []string
 	own   int // values of each row
+}
+
+// with appends a clause to the statements.
+func (n insertion) with(clause string) insertion {
+	for i := range n.texts {
+		n.texts[i] += clause
+	}
+	return n
 }
 
 // several makes an insertion into columns of which the first have one value for all

@@ -144,18 +144,9 @@ func (c *child) run(j *Job, flow engine.Flow) (*engine.Outcome, error) {
 		return nil, err
 	}
 	used := &usage{}
-	sink := c.stores.sink(j)
-	flow.Sink = sink
+	flow.Sink = c.stores.sink(j)
 	flow.Sources = &counting{&sources{c.stores, j.Places.RawBases, j.OwnerID}, &used.sources}
-	last := flow.Pipelines[len(flow.Pipelines)-1].ID
-	flow.Report = func(_ context.Context, news []engine.Event) error {
-		return c.report(news, func(pipeline string) string {
-			if pipeline == last {
-				return sink.Descriptor()
-			}
-			return ""
-		})
-	}
+	flow.Report = func(_ context.Context, news []engine.Event) error { return c.report(news) }
 	ctx, stop := context.WithCancel(context.Background())
 	var telling sync.WaitGroup
 	telling.Go(func() { c.tell(ctx, flow.Progress, used) })
@@ -165,7 +156,7 @@ func (c *child) run(j *Job, flow engine.Flow) (*engine.Outcome, error) {
 }
 
 // report gives events to the parent and waits until it has them.
-func (c *child) report(news []engine.Event, descriptor func(pipeline string) string) error {
+func (c *child) report(news []engine.Event) error {
 	for _, n := range news {
 		if n.Cascaded {
 			continue
@@ -174,7 +165,6 @@ func (c *child) report(news []engine.Event, descriptor func(pipeline string) str
 			Pipeline: n.Pipeline, Kind: n.Kind, Success: n.Success, Errors: n.Errors, Log: n.Log, Reused: n.Reused(),
 		}
 		if n.Result != nil {
-			e.Descriptor = descriptor(n.Pipeline)
 			var err error
 			if e.Stats, err = json.Marshal(n.Result.Stats); err != nil {
 				return err

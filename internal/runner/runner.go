@@ -49,8 +49,6 @@ var ErrDied = errors.New("the process of the run ended")
 type Places struct {
 	RawStore string // file URL of the store of uploaded files
 	Packages string // file URL of the store of packages
-	// PackagesURL is the public address that keys of packages are appended to.
-	PackagesURL string
 	// RawBases are the addresses of uploaded files, which specs name them by; the first
 	// is shown.
 	RawBases []string
@@ -59,11 +57,12 @@ type Places struct {
 
 // Job is a flow that is to be run.
 type Job struct {
-	FlowID, OwnerID, DatasetID string
-	Number                     int64 // of the revision
-	Spec                       json.RawMessage
-	PlannerVersion             string
-	Created, DatasetCreated    time.Time
+	FlowID, OwnerID         string
+	InternalID              string // of the dataset
+	Number                  int64  // of the revision
+	Spec                    json.RawMessage
+	PlannerVersion          string
+	Created, DatasetCreated time.Time
 	// Done and Earlier are what [engine.Flow] has of these names, each result as the
 	// events of a run held it ([Event.Outputs]). One that cannot be read is left out.
 	Done    map[string]json.RawMessage `json:"-"`
@@ -92,9 +91,6 @@ type Event struct {
 	// Stats are those of a pipeline that succeeded, Outputs its [engine.Result].
 	Stats   json.RawMessage `json:"stats,omitempty"`
 	Outputs json.RawMessage `json:"outputs,omitempty"`
-	// Descriptor is the key of the whole package's descriptor, where the pipeline is
-	// the last one.
-	Descriptor string `json:"descriptor,omitempty"`
 }
 
 // Hooks are told how a run goes on, from one goroutine.
@@ -157,7 +153,7 @@ func openStores(p Places) (*stores, error) {
 		return nil, errors.Join(err, s.free())
 	}
 	// Nothing is signed here: the store makes up a secret that nobody uses.
-	s.raw, s.packages = rawstore.New(raw, nil, time.Now), pkgstore.New(packages, p.PackagesURL)
+	s.raw, s.packages = rawstore.New(raw, nil, time.Now), pkgstore.New(packages, "")
 	return s, nil
 }
 
@@ -186,4 +182,4 @@ func (s *stores) free() (err error) {
 func FolderURL(dir string) string { return (&url.URL{Scheme: "file", Path: dir}).String() }
 
 // sink keeps what the run of a job publishes.
-func (s *stores) sink(j *Job) *pkgstore.Sink { return s.packages.Sink(j.DatasetID, j.Number) }
+func (s *stores) sink(j *Job) *pkgstore.Sink { return s.packages.Sink(j.InternalID, j.Number) }

@@ -85,33 +85,50 @@ func redacted(r *registry.Revision) *registry.Revision {
 	return &out
 }
 
-// PackageFile finds the object behind a public key of the package store, for
-// whoever may see it. What lies under a revision is shown with that revision, and
-// its descriptor is the one that the registry names; files, which revisions share,
-// are shown with the latest.
-func (s *Service) PackageFile(ctx context.Context, token, key string) (object string, err error) {
-	datasetID, which, descriptor, err := pkgstore.Parse(key)
+// PackageFile is an object of the package store, found by its public path.
+type PackageFile struct {
+	Key    string // of the object
+	SHA256 string // hexadecimal
+	// DatasetID is the dataset of a descriptor, whose paths are completed with it; empty
+	// for a file.
+	DatasetID string
+}
+
+// PackageFile finds the object behind a public path of the package store, for whoever
+// may see it: a revision that the reader may see names it. The descriptor of a whole
+// package is shown once its revision has succeeded, and under "latest" and "successful"
+// it is that of the released revision.
+func (s *Service) PackageFile(ctx context.Context, token, path string) (*PackageFile, error) {
+	notFound := errs.New(errs.NotFound, "service.PackageFile", "there is no object %q", path)
+	name, err := pkgstore.Parse(path)
 	if err != nil {
-		return "", err
+		return nil, notFound
 	}
-	if descriptor && which == "latest" {
-		which = "successful"
+	out := &PackageFile{}
+	var found *registry.NamedFile
+	switch {
+	case name.SHA256 != "":
+		found, err = s.Registry.File(ctx, name.DatasetID, name.Artifact, name.Path, name.SHA256)
+	default:
+		out.DatasetID = name.DatasetID
+		found, err = s.Registry.Descriptor(ctx, name.DatasetID, name.Revision, name.Artifact)
 	}
-	notFound := errs.New(errs.NotFound, "service.PackageFile", "there is no object %q", key)
-	r, err := s.Standing(ctx, token, datasetID, which)
-	if errs.Is(err, errs.NotFound) || err == nil && r.Redacted {
-		return "", notFound
+	if err != nil && !errs.Is(err, errs.NotFound) {
+		return nil, err
 	}
-	if err != nil {
-		return "", err
+	var access *registry.Access // nil takes as long
+	if err == nil {
+		access = &registry.Access{OwnerID: found.OwnerID, Findability: found.Findability}
 	}
-	if !descriptor {
-		return key, nil
+	allowed, unknown := s.allowed(ctx, token, access)
+	switch {
+	case err == nil && allowed:
+		out.Key, out.SHA256 = pkgstore.Key(found.Dataset, found.SHA256), found.SHA256
+		return out, nil
+	case unknown != nil:
+		return nil, unknown
 	}
-	if r.DescriptorKey == "" || r.State != registry.Succeeded {
-		return "", notFound
-	}
-	return r.DescriptorKey, nil
+	return nil, notFound
 }
 
 // Datasets lists an owner's datasets by name, at most limit of those after a name;
@@ -205,13 +222,12 @@ func (s *Service) Report(ctx context.Context, token, datasetID, which string) (o
 	if err != nil {
 		return "", err
 	}
-	for _, p := range r.Pipelines {
-		if p.ID != r.ID+"/"+plan.ReportName {
-			continue
-		}
-		if result := published(p); result != nil && len(result.Outputs) == 1 {
-			return result.Outputs[0].Key, nil
-		}
+	dataset, files, err := s.Registry.Published(ctx, r.ID, plan.ReportName)
+	if err != nil {
+		return "", err
+	}
+	if len(files) == 1 {
+		return pkgstore.Key(dataset, files[0].SHA256), nil
 	}
 	return "", errs.New(errs.NotFound, "service.Report", "%s has no validation report", r.ID)
 }

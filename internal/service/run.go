@@ -171,7 +171,7 @@ func (s *Service) run(ctx context.Context, c *registry.Claim) (success bool, err
 // job is all that the process of a run is told of the flow.
 func (s *Service) job(ctx context.Context, c *registry.Claim, temp string) (*runner.Job, error) {
 	j := &runner.Job{
-		FlowID: c.FlowID, OwnerID: c.OwnerID, DatasetID: c.DatasetID, Number: c.Number, Spec: c.Spec, PlannerVersion: c.PlannerVersion,
+		FlowID: c.FlowID, OwnerID: c.OwnerID, InternalID: c.InternalID, Number: c.Number, Spec: c.Spec, PlannerVersion: c.PlannerVersion,
 		Created: c.Created, DatasetCreated: c.DatasetCreated, Temp: temp,
 	}
 	if err := whileAway(ctx, func() (err error) { j.Done, err = s.done(ctx, c.FlowID); return err }); err != nil {
@@ -196,16 +196,6 @@ func whileAway(ctx context.Context, f func() error) error {
 		case <-time.After(wait):
 		}
 	}
-}
-
-// published is what a pipeline that succeeded recorded; nil where it did not, or where
-// another runner or version did, whose records are others.
-func published(p registry.Pipeline) *engine.Result {
-	result := &engine.Result{}
-	if p.State != registry.Succeeded || json.Unmarshal(p.Outputs, result) != nil {
-		return nil
-	}
-	return result
 }
 
 // done gives what earlier attempts published. What another runner recorded is no result,
@@ -263,7 +253,10 @@ func (s *Service) report(ctx context.Context, c *registry.Claim, news []runner.E
 		ev := registry.Event{FlowID: c.FlowID, Pipeline: e.Pipeline, Attempt: c.Attempt, Kind: registry.KindStart}
 		if e.Kind == engine.Finish {
 			ev.Kind, ev.Success, ev.Errors, ev.Log, ev.Reused = registry.KindFinish, e.Success, e.Errors, e.Log, e.Reused
-			ev.Stats, ev.Outputs, ev.DescriptorKey = e.Stats, e.Outputs, e.Descriptor
+			ev.Stats, ev.Outputs = e.Stats, e.Outputs
+			if err := record(c, &ev); err != nil {
+				return err
+			}
 		}
 		events[i] = ev
 	}

@@ -58,7 +58,13 @@ func each(t *testing.T, test func(t *testing.T, f *fixture)) {
 
 func start(t *testing.T, database string) *fixture {
 	t.Helper()
-	f := &fixture{T: t, Fixture: servicetest.New(t, servicetest.Options{Database: database, PublicURL: publicURL, Fetch: fetch.Config{Allow: []string{"127.0.0.1"}}})}
+	return startIn(t, database, t.TempDir())
+}
+
+// startIn starts a service whose stores lie in a folder.
+func startIn(t *testing.T, database, dir string) *fixture {
+	t.Helper()
+	f := &fixture{T: t, Fixture: servicetest.New(t, servicetest.Options{Database: database, Data: dir, PublicURL: publicURL, Fetch: fetch.Config{Allow: []string{"127.0.0.1"}}})}
 	f.token = testkit.Must(f.Issuer.Sign(auth.Claims{UserID: "me", Service: auth.ServiceSource, MaxDatasets: 10}, time.Now()))(t)
 	return f
 }
@@ -120,9 +126,19 @@ func (f *fixture) run() {
 // read reads what is published under a key.
 func (f *fixture) read(key string) []byte {
 	f.Helper()
-	o := testkit.Must(f.Packages.Open(f.Context(), testkit.Must(f.PackageFile(f.Context(), "", key))(f.T)))(f.T)
+	return f.readAs("", key)
+}
+
+func (f *fixture) readAs(token, key string) []byte {
+	f.Helper()
+	file := testkit.Must(f.PackageFile(f.Context(), token, key))(f.T)
+	o := testkit.Must(f.Packages.Open(f.Context(), file.Key))(f.T)
 	defer o.Close()
-	return testkit.Must(io.ReadAll(o))(f.T)
+	body := testkit.Must(io.ReadAll(o))(f.T)
+	if file.DatasetID == "" {
+		return body
+	}
+	return testkit.Must(f.Packages.Descriptor(file.DatasetID, body))(f.T)
 }
 
 // checkPublished holds what a revision published against the table that was sent.
@@ -140,7 +156,7 @@ func (f *fixture) checkPublished(r *registry.Revision) {
 	var d struct {
 		Resources []struct{ Name, Path string }
 	}
-	if err := json.Unmarshal(f.read(pkgstore.DescriptorKey(r.DatasetID, r.Number)), &d); err != nil {
+	if err := json.Unmarshal(f.read(pkgstore.DescriptorPath(r.DatasetID, r.Number)), &d); err != nil {
 		f.Fatal(err)
 	}
 	for _, res := range d.Resources {
@@ -238,7 +254,7 @@ func TestRun(t *testing.T) {
 		if st := f.status(first); st.State != registry.Queued || len(st.Pipelines) != 7 || st.Attempt != 1 {
 			t.Errorf("%+v", st)
 		}
-		if _, err := f.PackageFile(t.Context(), f.token, pkgstore.DescriptorKey("me/a", 1)); !errs.Is(err, errs.NotFound) {
+		if _, err := f.PackageFile(t.Context(), f.token, pkgstore.DescriptorPath("me/a", 1)); !errs.Is(err, errs.NotFound) {
 			t.Errorf("before the run there is a package: %v", err)
 		}
 		f.run()
@@ -417,7 +433,7 @@ func TestFailedSource(t *testing.T) {
 			if strings.Contains(said, "secret") || strings.Contains(said, f.Temp) || strings.HasPrefix(said, "Dependency unsuccessful") {
 				t.Errorf("%s: %q", dataset, said)
 			}
-			if _, err := f.PackageFile(t.Context(), f.token, pkgstore.DescriptorKey(r.DatasetID, 1)); !errs.Is(err, errs.NotFound) {
+			if _, err := f.PackageFile(t.Context(), f.token, pkgstore.DescriptorPath(r.DatasetID, 1)); !errs.Is(err, errs.NotFound) {
 				t.Errorf("%s has a package: %v", dataset, err)
 			}
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/datahq/specstore/internal/errs"
 	"github.com/datahq/specstore/internal/flowspec"
 	"github.com/datahq/specstore/internal/plan"
+	"github.com/datahq/specstore/internal/rawstore"
 	"github.com/datahq/specstore/internal/registry"
 	"github.com/datahq/specstore/internal/runner"
 )
@@ -103,6 +104,7 @@ type upload struct {
 	caller  *auth.Token
 	at      time.Time
 	spec    *flowspec.Spec // nil where it is refused
+	uploads []string       // keys of the owner's uploaded files that it names
 	refusal error          // for after the limit of datasets, which goes before
 }
 
@@ -129,7 +131,9 @@ func (s *Service) admit(ctx context.Context, token string, body []byte) (*upload
 	if err != nil {
 		return nil, err
 	}
-	u.spec, u.refusal = s.check(raw, s.Runner, named...)
+	if u.spec, u.refusal = s.check(raw, s.Runner, named...); u.refusal == nil {
+		u.uploads = rawstore.Mentioned(u.ownerID, raw)
+	}
 	if u.refusal == nil && s.Runner == registry.DPP {
 		if u.refusal = forDPP(u.spec); u.refusal == nil {
 			// Nothing that nobody can run is stored.
@@ -148,7 +152,7 @@ func (u *upload) revision(s *Service) registry.New {
 	if u.spec == nil {
 		return n
 	}
-	n.Findability, n.Owner = u.spec.Findability, u.spec.Owner
+	n.Findability, n.Owner, n.Uploads = u.spec.Findability, u.spec.Owner, u.uploads
 	switch {
 	case n.Owner == u.ownerID: // no name beside the ID
 		n.Owner = ""

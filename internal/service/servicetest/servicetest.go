@@ -47,6 +47,7 @@ func Child() (code int, ok bool) {
 // Options are what services differ in.
 type Options struct {
 	Database  string    // URL; empty is a new SQLite file
+	Data      string    // folder of the stores; empty is a new one
 	PublicURL string    // the base of the addresses that are handed out
 	Keys      auth.Keys // of another server's tokens; nil is the issuer's
 	Profiles  service.Profiles
@@ -66,28 +67,36 @@ type Fixture struct {
 	DB     *sqldb.DB
 	Queue  *jobs.Queue // not started
 	Issuer *auth.Issuer
+
+	objects objstore.Store
 }
+
+// Objects is the store below the packages.
+func Objects(f *Fixture) objstore.Store { return f.objects }
 
 // New makes a service. Its queue has two workers once it is started.
 func New(t testing.TB, o Options) *Fixture {
 	t.Helper()
-	ctx, dir := t.Context(), t.TempDir()
+	ctx := t.Context()
+	if o.Data == "" {
+		o.Data = t.TempDir()
+	}
 	if o.Database == "" {
 		o.Database = testkit.DB(t, sqldb.SQLite)
 	}
 	db := testkit.Must(sqldb.Open(ctx, sqldb.Config{URL: o.Database, Trace: o.Trace}))(t)
 	t.Cleanup(func() { _ = db.Close() })
 	runs := runner.NewPool(runner.Config{Places: runner.Places{
-		RawStore: runner.FolderURL(filepath.Join(dir, "rawstore")), Packages: runner.FolderURL(filepath.Join(dir, "pkgstore")),
-		PackagesURL: o.PublicURL + "/pkgstore", RawBases: []string{o.PublicURL + "/rawstore/o"}, Fetch: o.Fetch,
+		RawStore: runner.FolderURL(filepath.Join(o.Data, "rawstore")), Packages: runner.FolderURL(filepath.Join(o.Data, "pkgstore")),
+		RawBases: []string{o.PublicURL + "/rawstore/o"}, Fetch: o.Fetch,
 	}, Limits: o.Limits, Keep: 2, Temp: t.TempDir()})
 	t.Cleanup(runs.Close)
 	objects := func(name string) *objstore.Local {
-		l := testkit.Must(objstore.OpenLocal(filepath.Join(dir, name)))(t)
+		l := testkit.Must(objstore.OpenLocal(filepath.Join(o.Data, name)))(t)
 		t.Cleanup(func() { _ = l.Close() })
 		return l
 	}
-	f := &Fixture{DB: db, Issuer: testkit.Must(issuer())(t)}
+	f := &Fixture{DB: db, Issuer: testkit.Must(issuer())(t), objects: objects("pkgstore")}
 	if o.Keys == nil {
 		o.Keys = f.Issuer
 	}
@@ -99,7 +108,7 @@ func New(t testing.TB, o Options) *Fixture {
 	f.Service = service.New(service.Parts{
 		Registry: testkit.Must(registry.Open(ctx, db, registry.Options{}))(t), Verifier: &auth.Verifier{Keys: o.Keys}, Profiles: o.Profiles,
 		Raw:      rawstore.New(objects("rawstore"), secret, time.Now),
-		Packages: pkgstore.New(objects("pkgstore"), o.PublicURL+"/pkgstore"),
+		Packages: pkgstore.New(f.objects, o.PublicURL+"/pkgstore"),
 		Runs:     runs, Jobs: f.Queue, RawBases: []string{o.PublicURL + "/rawstore/o"},
 		Runner: o.Runner, DPP: o.DPP, Silence: o.Silence, PublicURL: o.PublicURL, Plans: plan.Settings{Local: true},
 		Redact: o.Redact, Temp: t.TempDir(), Holder: "test", Secret: secret, Now: time.Now, Log: log,
