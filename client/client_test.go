@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -139,11 +140,17 @@ func TestUpload(t *testing.T) {
 	spec := map[string]any{"meta": map[string]any{"ownerid": "me"}}
 	const text = `{"meta":{"ownerid":"me"}}`
 	var answer, key atomic.Value
+	var keys sync.Map
 	c, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil || string(body) != text || r.Method != http.MethodPost || r.URL.Path != "/source/upload" ||
-			r.Header.Get("Content-Type") != "application/json" || r.Header.Get("Idempotency-Key") != key.Load() {
+			r.Header.Get("Content-Type") != "application/json" || key.Load() != "" && r.Header.Get("Idempotency-Key") != key.Load() {
 			t.Errorf("%s %s %q %v %v", r.Method, r.URL, body, r.Header, err)
+		}
+		if k := r.Header.Get("Idempotency-Key"); key.Load() == "" {
+			if _, again := keys.LoadOrStore(k, true); again || len(k) < 20 {
+				t.Errorf("got the key %q, want one of its own for each upload", k)
+			}
 		}
 		a, _ := answer.Load().([2]any)
 		status, _ := a[0].(int)
@@ -200,10 +207,11 @@ func TestRepeats(t *testing.T) {
 		{"status, 500", status, 500, "", 1},
 		{"status, 404", status, 404, "", 1},
 		{"status, later than is waited for", status, 503, "3600", 1},
-		{"upload, broken", once, 0, "", 1},
-		{"upload, 502", once, 502, "", 1},
-		{"upload, 503", once, 503, "", 1},
-		{"upload, 503 with nonsense", once, 503, "soon", 1},
+		{"upload, broken", once, 0, "", maxTries},
+		{"upload, 502", once, 502, "", maxTries},
+		{"upload, 503", once, 503, "", maxTries},
+		{"upload, 503 with nonsense", once, 503, "soon", maxTries},
+		{"upload, 500", once, 500, "", 1},
 		{"upload with a key, broken", keyed, 0, "", maxTries},
 		{"upload with a key, 504", keyed, 504, "", maxTries},
 		{"leave for files", raw, 503, "", maxTries},
@@ -212,8 +220,12 @@ func TestRepeats(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			var asked atomic.Int32
+			var key atomic.Value
 			c, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
 				asked.Add(1)
+				if got := r.Header.Get("Idempotency-Key"); !key.CompareAndSwap(nil, got) && key.Load() != got {
+					t.Errorf("got the key %q after %q, want one for all repeats", got, key.Load())
+				}
 				if test.status == 0 {
 					panic(http.ErrAbortHandler)
 				}

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"io"
@@ -122,21 +123,24 @@ func (u *UploadResult) Revision() string {
 // for the service "source", see [Client.Authorize]. A refusal is an [*Error]
 // with the list of errors.
 //
-// Each upload is a new revision. With an idempotency key, a text that the
-// caller chooses and uses again only for the same spec, repeats are one
-// revision, and only then is the request repeated when the network fails.
+// Each upload is a new revision. Repeats with one idempotency key, a text that the
+// caller chooses and uses again only for the same spec, are one revision. Without a
+// key the call makes one of its own, since it repeats the request where the network
+// fails or the server does not know whether it stored the revision.
 func (c *Client) Upload(ctx context.Context, spec any, idempotencyKey string) (*UploadResult, error) {
 	body, err := jsonText(spec)
 	if err != nil {
 		return nil, err
 	}
-	request := call{method: http.MethodPost, path: []string{"source", "upload"}, body: body}
-	if idempotencyKey != "" {
-		if strings.ContainsFunc(idempotencyKey, func(r rune) bool { return r < ' ' || r >= 0x7f }) {
-			return nil, errors.New("client: an idempotency key holds printable ASCII letters only")
-		}
-		request.header = http.Header{"Idempotency-Key": {idempotencyKey}}
-		request.repeats = true
+	if idempotencyKey == "" {
+		idempotencyKey = rand.Text()
+	}
+	if strings.ContainsFunc(idempotencyKey, func(r rune) bool { return r < ' ' || r >= 0x7f }) {
+		return nil, errors.New("client: an idempotency key holds printable ASCII letters only")
+	}
+	request := call{
+		method: http.MethodPost, path: []string{"source", "upload"}, body: body,
+		header: http.Header{"Idempotency-Key": {idempotencyKey}}, repeats: true,
 	}
 	var answer struct {
 		Success   bool     `json:"success"`

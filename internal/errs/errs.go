@@ -28,6 +28,10 @@ const (
 	Unavailable              // a part that we need does not answer; try again
 )
 
+// ErrUncertain is in the chain of a failure, of the kind [Unavailable], of which it is not
+// known whether what was asked has been done.
+var ErrUncertain = errors.New("not known whether it was done")
+
 var kindNames = [...]string{
 	"internal error", "invalid", "unauthorized", "forbidden",
 	"not found", "conflict", "too large", "unavailable",

@@ -298,7 +298,10 @@ func safely(h func(http.ResponseWriter, *http.Request) error, w http.ResponseWri
 func (a *api) fail(w http.ResponseWriter, status int, err error) {
 	switch status {
 	case http.StatusServiceUnavailable:
-		w.Header().Set("Retry-After", retryAfter)
+		// With it clients take for granted that nothing was done.
+		if !errors.Is(err, errs.ErrUncertain) {
+			w.Header().Set("Retry-After", retryAfter)
+		}
 	case http.StatusUnauthorized: // RFC 9110, section 11.6.1
 		w.Header().Set("WWW-Authenticate", "Bearer")
 	}

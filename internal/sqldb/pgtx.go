@@ -3,11 +3,14 @@ package sqldb
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/datahq/specstore/internal/errs"
 )
 
 // The statements that begin and end a transaction. Isolation is said, since a session
@@ -227,12 +230,32 @@ func (t *pgTx) commit(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	t.ended = true
+	// Who asked may go away: a commit that was sent is waited for all the same.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTime)
+	defer cancel()
 	tag, err := t.exec(ctx, commit)
 	if err == nil && tag.String() != commit {
-		err = pgx.ErrTxCommitRollback
+		return pgx.ErrTxCommitRollback
+	}
+	if err != nil && t.err == nil && unanswered(err) {
+		return errs.Wrap(errors.Join(errs.ErrUncertain, err), errs.Unavailable, "sqldb.commit",
+			"the answer of the database was lost: it is not known whether the change was stored; look whether it was, or repeat it with the same Idempotency-Key")
 	}
 	return err
+}
+
+// commitTime bounds the wait for the answer to a commit.
+const commitTime = 10 * time.Second
+
+// unanswered reports whether a statement failed without the server's word that it was not
+// done. A server that is shut down may have done it.
+func unanswered(err error) bool {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	return !ok || e.SeverityUnlocalized == "FATAL" || strings.HasPrefix(e.Code, "57P0")
 }
 
 // tries is how often a transaction is begun that another one, which committed in

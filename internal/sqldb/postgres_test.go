@@ -2,10 +2,16 @@ package sqldb_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -181,5 +187,122 @@ func TestNobodyThere(t *testing.T) {
 		if !errs.Is(err, errs.Unavailable) || strings.Contains(errs.Detail(err), "secret") {
 			t.Errorf("%s: %v", url, errs.Detail(err))
 		}
+	}
+}
+
+// cutter stands between a process and a PostgreSQL. Once it is armed it passes what the
+// process sends on, and drops the answer and the connection.
+type cutter struct {
+	listener net.Listener
+	armed    atomic.Bool
+	wg       sync.WaitGroup
+}
+
+func newCutter(t *testing.T, socket, real string) *cutter {
+	t.Helper()
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &cutter{listener: l}
+	c.wg.Go(func() {
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("unix", real)
+			if err != nil {
+				in.Close()
+				continue
+			}
+			var cut atomic.Bool
+			c.wg.Go(func() {
+				defer out.Close()
+				b := make([]byte, 64<<10)
+				for {
+					n, err := in.Read(b)
+					if err != nil {
+						return
+					}
+					if c.armed.CompareAndSwap(true, false) {
+						cut.Store(true)
+					}
+					if _, err := out.Write(b[:n]); err != nil {
+						return
+					}
+				}
+			})
+			c.wg.Go(func() {
+				defer in.Close()
+				b := make([]byte, 64<<10)
+				for {
+					n, err := out.Read(b)
+					if err != nil || cut.Load() {
+						return
+					}
+					if _, err := in.Write(b[:n]); err != nil {
+						return
+					}
+				}
+			})
+		}
+	})
+	return c
+}
+
+// TestLostCommit: where the answer to a commit is lost, nobody is told that nothing was
+// stored.
+func TestLostCommit(t *testing.T) {
+	t.Parallel()
+	u, err := url.Parse(testkit.DB(t, sqldb.Postgres))
+	if err != nil {
+		t.Fatal(err)
+	}
+	direct := openURL(t, u.String())
+	q := u.Query()
+	if !filepath.IsAbs(q.Get("host")) {
+		t.Skip("the database that TEST_DATABASE_URL names has no socket that a test can stand before")
+	}
+	dir, err := os.MkdirTemp("", "pg") // the path of a socket must be short
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	c := newCutter(t, filepath.Join(dir, ".s.PGSQL.5432"), filepath.Join(q.Get("host"), ".s.PGSQL.5432"))
+	q.Set("host", dir)
+	u.RawQuery = q.Encode()
+	db := openURL(t, u.String())
+	t.Cleanup(func() { c.listener.Close() })
+	if err := direct.Tx(t.Context(), func(ctx context.Context, tx sqldb.Tx) error {
+		_, err := tx.Exec(ctx, `CREATE TABLE lost (n BIGINT)`)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	store := func(armed bool) error {
+		return db.Tx(t.Context(), func(ctx context.Context, tx sqldb.Tx) error {
+			_, err := tx.Exec(ctx, `INSERT INTO lost VALUES ($1)`, 1)
+			c.armed.Store(armed)
+			return err
+		})
+	}
+	if err := store(false); err != nil {
+		t.Fatal(err)
+	}
+	err = store(true)
+	if !errors.Is(err, errs.ErrUncertain) || !errs.Is(err, errs.Unavailable) || !strings.Contains(errs.Detail(err), "not known whether the change was stored") {
+		t.Errorf("got %v, want that it is not known", err)
+	}
+	if n := number(t, direct, `SELECT COUNT(*) FROM lost`); n != 2 {
+		t.Errorf("got %d rows, want the 2 that were committed", n)
+	}
+	// A transaction that is refused was certainly not done.
+	err = db.Tx(t.Context(), func(ctx context.Context, tx sqldb.Tx) error {
+		tx.Queue(ctx, nil, `INSERT INTO lost VALUES (1/$1::bigint)`, 0)
+		return nil
+	})
+	if err == nil || errors.Is(err, errs.ErrUncertain) {
+		t.Errorf("got %v, want a refusal that is certain", err)
 	}
 }

@@ -168,7 +168,8 @@ type inTx struct{ db *DB }
 // is given. On PostgreSQL fn is called again where another transaction came in
 // between, so it must begin anew each time. A transaction inside a transaction is
 // refused, since it would wait for the outer one for ever. What cannot be done now
-// fails with Unavailable.
+// fails with Unavailable; where the answer to a commit was lost, [errs.ErrUncertain] is
+// in the chain.
 func (db *DB) Tx(ctx context.Context, fn func(context.Context, Tx) error) error {
 	if ctx.Value(inTx{db}) != nil {
 		return errors.New("sqldb.Tx: a transaction inside a transaction")
