@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -83,15 +82,10 @@ func serve(ctx context.Context, env *Env, c *config) (err error) {
 	}
 	defer func() { err = errors.Join(err, p.stop(ctx)) }()
 	log, parts := p.log, p.parts
-	server := &http.Server{
-		Handler: httpapi.New(httpapi.Config{
-			Service: p.service, Events: parts.Registry, Packages: parts.Packages, Raw: parts.Raw, Verifier: parts.Verifier, Issuer: parts.issuer, AuthServer: parts.authServer,
-			PublicURL: c.publicURL, UpdateToken: c.updateToken, AnonymousUpdates: c.anonymousUpdates, Stopping: ctx.Done(), Now: env.Now, Log: log,
-		}),
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-	}
+	server := httpapi.NewServer(httpapi.Config{
+		Service: p.service, Events: parts.Registry, Packages: parts.Packages, Raw: parts.Raw, Verifier: parts.Verifier, Issuer: parts.issuer, AuthServer: parts.authServer,
+		PublicURL: c.publicURL, UpdateToken: c.updateToken, AnonymousUpdates: c.anonymousUpdates, Stopping: ctx.Done(), Now: env.Now, Log: log,
+	})
 	info, err := json.Marshal(serverInfo{URL: local, PID: os.Getpid()})
 	if err != nil {
 		return err

@@ -12,6 +12,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
+	"slices"
 
 	"github.com/datahq/specstore/internal/errs"
 	"github.com/go-json-experiment/json/jsontext"
@@ -30,24 +32,59 @@ func Decode(r io.Reader) (map[string]any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("datapackage.Decode: %w", err)
 	}
-	if len(text) > MaxBytes {
-		return nil, errs.New(errs.TooLarge, "datapackage.Decode", "the document is larger than %d MiB", MaxBytes>>20)
-	}
-	v, err := decodeText(text)
+	return DecodeText(text, math.MaxInt)
+}
+
+// DecodeText reads as [Decode] does. What holds more values than most is TooLarge.
+func DecodeText(text []byte, most int) (map[string]any, error) {
+	v, err := decodeText(text, func(r *reader) (any, error) { return r.value(1) }, most)
 	if err != nil {
 		return nil, err
 	}
 	m, ok := v.(map[string]any)
 	if !ok {
-		return nil, errs.New(errs.Invalid, "datapackage.Decode", "the document must be a JSON object")
+		return nil, errNoObject
 	}
 	return m, nil
 }
 
-func decodeText(text []byte) (any, error) {
+// Texts checks a document as [DecodeText] does, without building it. It returns the texts
+// that a member of the document, which is an object, has under some names.
+func Texts(text []byte, most int, member string, names ...string) (map[string]string, error) {
+	found := map[string]string{}
+	isObject := false
+	_, err := decodeText(text, func(r *reader) (any, error) {
+		isObject = r.d.PeekKind() == '{'
+		return nil, r.skip(1, func(name string) func(string, string) {
+			if name != member {
+				return nil
+			}
+			return func(name, value string) {
+				if slices.Contains(names, name) {
+					found[name] = value
+				}
+			}
+		})
+	}, most)
+	if err == nil && !isObject {
+		err = errNoObject
+	}
+	if err != nil {
+		return nil, err
+	}
+	return found, nil
+}
+
+var errNoObject = errs.New(errs.Invalid, "datapackage.Decode", "the document must be a JSON object")
+
+// decodeText reads the one value of a text.
+func decodeText[T any](text []byte, read func(*reader) (T, error), most int) (v T, err error) {
+	if len(text) > MaxBytes {
+		return v, errs.New(errs.TooLarge, "datapackage.Decode", "the document is larger than %d MiB", MaxBytes>>20)
+	}
 	text = bytes.TrimPrefix(text, []byte("\ufeff"))
-	d := jsontext.NewDecoder(bytes.NewReader(text))
-	v, err := ReadValue(d)
+	d := jsontext.NewDecoder(bytes.NewBuffer(text)) // which is read in place
+	v, err = read(&reader{d: d, left: most})
 	if err == nil {
 		if _, err = d.ReadToken(); err == io.EOF {
 			return v, nil
@@ -56,6 +93,12 @@ func decodeText(text []byte) (any, error) {
 			err = errors.New("more than one value")
 		}
 	}
+	var none T
+	return none, refusal(text, d, err, most)
+}
+
+// refusal says why and where a text is no document.
+func refusal(text []byte, d *jsontext.Decoder, err error, most int) error {
 	at := d.InputOffset()
 	reason := err.Error()
 	if e, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
@@ -68,10 +111,13 @@ func decodeText(text []byte) (any, error) {
 		reason = "the text ends too early"
 	}
 	line, column := position(text, at)
-	if errors.Is(err, ErrDeep) {
-		return nil, errs.New(errs.Invalid, "datapackage.Decode", "line %d, column %d: %s", line, column, reason)
+	switch {
+	case errors.Is(err, errMany):
+		return errs.New(errs.TooLarge, "datapackage.Decode", "line %d, column %d: the document holds more than %d values", line, column, most)
+	case errors.Is(err, ErrDeep):
+		return errs.New(errs.Invalid, "datapackage.Decode", "line %d, column %d: %s", line, column, reason)
 	}
-	return nil, errs.Wrap(err, errs.Invalid, "datapackage.Decode", "not JSON: line %d, column %d: %s", line, column, reason)
+	return errs.Wrap(err, errs.Invalid, "datapackage.Decode", "not JSON: line %d, column %d: %s", line, column, reason)
 }
 
 func position(text []byte, at int64) (line, column int) {
@@ -82,16 +128,35 @@ func position(text []byte, at int64) (line, column int) {
 // ErrDeep is a value that is nested deeper than [MaxDepth].
 var ErrDeep = fmt.Errorf("the document is nested deeper than %d levels", MaxDepth)
 
+var errMany = errors.New("too many values")
+
 // ReadValue reads the next value of a decoder into the JSON value space. Of a key that
 // is there twice, where the decoder allows it, the last one holds. Its error is the
 // decoder's, or [ErrDeep].
-func ReadValue(d *jsontext.Decoder) (any, error) { return readValue(d, 1) }
+func ReadValue(d *jsontext.Decoder) (any, error) {
+	return (&reader{d: d, left: math.MaxInt}).value(1)
+}
 
-func readValue(d *jsontext.Decoder, depth int) (any, error) {
+// reader reads values and counts them.
+type reader struct {
+	d    *jsontext.Decoder
+	left int // how many values there may be yet
+}
+
+// token reads what a value begins with.
+func (r *reader) token(depth int) (jsontext.Token, error) {
 	if depth > MaxDepth {
-		return nil, ErrDeep
+		return jsontext.Token{}, ErrDeep
 	}
-	t, err := d.ReadToken()
+	if r.left--; r.left < 0 {
+		return jsontext.Token{}, errMany
+	}
+	return r.d.ReadToken()
+}
+
+func (r *reader) value(depth int) (any, error) {
+	d := r.d
+	t, err := r.token(depth)
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +177,7 @@ func readValue(d *jsontext.Decoder, depth int) (any, error) {
 				return nil, err
 			}
 			key := name.String() // the token is valid until the next read
-			if m[key], err = readValue(d, depth+1); err != nil {
+			if m[key], err = r.value(depth + 1); err != nil {
 				return nil, err
 			}
 		}
@@ -121,7 +186,7 @@ func readValue(d *jsontext.Decoder, depth int) (any, error) {
 	}
 	list := []any{}
 	for d.PeekKind() != ']' {
-		v, err := readValue(d, depth+1)
+		v, err := r.value(depth + 1)
 		if err != nil {
 			return nil, err
 		}
@@ -129,6 +194,55 @@ func readValue(d *jsontext.Decoder, depth int) (any, error) {
 	}
 	_, err = d.ReadToken()
 	return list, err
+}
+
+// skip reads a value and builds nothing. For each member of an object enter returns what
+// is given the texts in it by name; it and its results may be nil.
+func (r *reader) skip(depth int, enter func(name string) func(name, value string)) error {
+	return r.skipInto(depth, enter, nil)
+}
+
+func (r *reader) skipInto(depth int, enter func(string) func(string, string), text func(name, value string)) error {
+	d := r.d
+	t, err := r.token(depth)
+	if err != nil {
+		return err
+	}
+	end := jsontext.Kind(']')
+	switch t.Kind() {
+	case '{':
+		end = '}'
+	case '[':
+		enter, text = nil, nil
+	default:
+		return nil
+	}
+	for d.PeekKind() != end {
+		var within func(string, string)
+		if end == '}' {
+			name, err := d.ReadToken()
+			if err != nil {
+				return err
+			}
+			switch {
+			case enter != nil:
+				within = enter(name.String())
+			case text != nil && d.PeekKind() == '"':
+				key := name.String()
+				value, err := r.token(depth + 1)
+				if err != nil {
+					return err
+				}
+				text(key, value.String())
+				continue
+			}
+		}
+		if err := r.skipInto(depth+1, nil, within); err != nil {
+			return err
+		}
+	}
+	_, err = d.ReadToken()
+	return err
 }
 
 // Encode writes a value as descriptors are written: two blanks an indent, keys

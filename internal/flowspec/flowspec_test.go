@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -417,14 +418,9 @@ func TestYAMLValues(t *testing.T) {
 
 func TestYAMLRefused(t *testing.T) {
 	t.Parallel()
-	bomb := "a: &a [x,x,x,x,x,x,x,x,x,x]\n"
-	for _, pair := range []string{"ba", "cb", "dc", "ed", "fe", "gf", "hg"} {
-		name, of := pair[:1], pair[1:]
-		bomb += name + ": &" + name + " [" + strings.TrimSuffix(strings.Repeat("*"+of+",", 10), ",") + "]\n"
-	}
 	for name, text := range map[string]string{
 		"empty": "", "list": "[1]", "key twice": "a: 1\na: 2", "NaN": "a: .nan", "deep": "a: " + strings.Repeat("[", 200) + strings.Repeat("]", 200),
-		"bomb": bomb, "broken": "a: [", "self": "a: &a [*a]", "tag": "a: !!python/object:os.system {}", "own tag": "a: !secret x", "binary": "a: !!binary aGk=",
+		"broken": "a: [", "self": "a: &a [*a]", "tag": "a: !!python/object:os.system {}", "own tag": "a: !secret x", "binary": "a: !!binary aGk=",
 		"merge": "a: &a {b: 1}\nc: {<<: *a}",
 	} {
 		if _, err := flowspec.ParseYAML([]byte(text)); !errs.Is(err, errs.Invalid) {
@@ -507,6 +503,80 @@ func TestCostlySchemas(t *testing.T) {
 			return strings.Contains(p.Pointer, c.pointer) && strings.Contains(p.Message, c.want)
 		}) {
 			t.Errorf("%s: %.500s, want %q at %s", name, flowspec.ProblemLines(problems), c.want, c.pointer)
+		}
+	}
+}
+
+// TestYAMLBombs: what aliases make of a document is bounded, in values and in bytes,
+// before it is built, and what an alias stands for is there once.
+func TestYAMLBombs(t *testing.T) {
+	t.Parallel()
+	doubled := func(first string) string {
+		text := "a: &a " + first + "\n"
+		for _, pair := range []string{"ba", "cb", "dc", "ed", "fe", "gf", "hg"} {
+			name, of := pair[:1], pair[1:]
+			text += name + ": &" + name + " [" + strings.TrimSuffix(strings.Repeat("*"+of+",", 10), ",") + "]\n"
+		}
+		return text
+	}
+	long := strings.Repeat("x", 1<<19)
+	for name, text := range map[string]string{
+		"values":           doubled("[x,x,x,x,x,x,x,x,x,x]"),
+		"objects":          doubled("{a: {b: 1}, c: {d: 2}}"),
+		"long text":        "a: &a " + long + "\nb: [" + strings.Repeat("*a,", 100_000) + "*a]\n",
+		"long key":         "a: &a {? " + long + " : 1}\nb: [" + strings.Repeat("*a,", 100_000) + "*a]\n",
+		"key as a value":   "{? &a " + long + " : 1, b: [" + strings.Repeat("*a,", 100_000) + "*a]}\n",
+		"escaped text":     "a: [" + strings.Repeat(`"`+strings.Repeat(`\x01`, 1000)+`",`, 3000) + "1]",
+		"values, no alias": "a: [" + strings.Repeat("1,", flowspec.MaxValues) + "1]",
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := flowspec.ParseYAML([]byte(text))
+		runtime.ReadMemStats(&after)
+		if !errs.Is(err, errs.TooLarge) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if took := after.TotalAlloc - before.TotalAlloc; took > 512<<20 {
+			t.Errorf("%s: takes %d bytes of memory", name, took)
+		}
+	}
+	if v, err := flowspec.ParseYAML([]byte("&k a: 1\nb: *k\nc: &c {d: *k}\ne: [*c, *c]\n")); err != nil || fmt.Sprint(v) != "map[a:1 b:a c:map[d:a] e:[map[d:a] map[d:a]]]" {
+		t.Errorf("got %v, %v", v, err)
+	}
+}
+
+// TestManyValues: a spec of more values than are read is refused, built or not.
+func TestManyValues(t *testing.T) {
+	t.Parallel()
+	for name, text := range map[string]string{
+		"objects": `{"a":[` + strings.Repeat("{},", flowspec.MaxValues) + `{}]}`,
+		"lists":   `{"a":[` + strings.Repeat("[],", flowspec.MaxValues) + `[]]}`,
+		"in meta": `{"meta":{"ownerid":"me","a":[` + strings.Repeat("1,", flowspec.MaxValues) + `1]}}`,
+	} {
+		_, err := flowspec.ParseJSON([]byte(text))
+		_, err2 := flowspec.Meta([]byte(text), "ownerid")
+		if !errs.Is(err, errs.TooLarge) || !strings.Contains(errs.Detail(err), "line 1, column") || fmt.Sprint(err2) != fmt.Sprint(err) {
+			t.Errorf("%s: %v; %v", name, err, err2)
+		}
+	}
+}
+
+// TestMeta: the same texts and the same refusals as of a spec that is built.
+func TestMeta(t *testing.T) {
+	t.Parallel()
+	deep := func(n int) string { return `{"a":` + strings.Repeat("[", n) + strings.Repeat("]", n) + `}` }
+	for _, text := range []string{
+		`{"meta":{"ownerid":"me","dataset":"d"},"x":{"ownerid":"no"}}`, `{"meta":{"ownerid":1}}`, `{"meta":{"ownerid":{"ownerid":"me"}}}`, `{"meta":["ownerid"]}`,
+		`{"meta":null}`, `{"a":{"meta":{"ownerid":"no"}}}`, `[{"meta":{"ownerid":"no"}}]`, `"meta"`, `{"m\u0065ta":{"owner\u0069d":"m\u0065"}}`,
+		`{"meta":{"ownerid":"a","ownerid":"b"}}`, `{"meta":{},"meta":{}}`, `{"meta":{"ownerid":"a"}} x`, `{"meta":{"ownerid":"a"}`, `{`, ``, "{\"meta\":{\"ownerid\":\"\xff\"}}",
+		"\ufeff{\"meta\":{\"ownerid\":\"me\"}}", `{"meta":{"ownerid":"me",}}`, deep(98), deep(99), deep(100), deep(101), `{"a":` + strings.Repeat(`{"a":`, 100) + `1` + strings.Repeat(`}`, 101),
+	} {
+		raw, want := flowspec.ParseJSON([]byte(text))
+		meta, _ := raw["meta"].(map[string]any)
+		owner, _ := meta["ownerid"].(string)
+		got, err := flowspec.Meta([]byte(text), "ownerid")
+		if got["ownerid"] != owner || fmt.Sprint(err) != fmt.Sprint(want) || errs.KindOf(err) != errs.KindOf(want) {
+			t.Errorf("%.60s: %q, %v; want %q, %v", text, got, err, owner, want)
 		}
 	}
 }

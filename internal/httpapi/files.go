@@ -5,7 +5,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"io"
+	"math"
 	"mime"
 	"net/http"
 	"path"
@@ -25,6 +27,12 @@ func (a *api) caller(r *http.Request, action auth.Action, ownerID string) error 
 	return caller.Require(action, ownerID)
 }
 
+// bearer is the caller of a request with a token.
+func (a *api) bearer(r *http.Request) caller {
+	_, err := a.Verifier.Verify(r.Context(), auth.FromRequest(r))
+	return caller{refusal: err}
+}
+
 const maxAuthorize = 8 << 20
 
 func (a *api) rawBase() string { return a.PublicURL + "/rawstore/o" }
@@ -36,7 +44,7 @@ func (a *api) rawAuthorize(w http.ResponseWriter, r *http.Request) error {
 		} `json:"metadata"`
 		Files map[string]rawstore.File `json:"filedata"`
 	}
-	if err := decode(w, r, maxAuthorize, &in, "a JSON object with metadata and filedata"); err != nil {
+	if err := a.decode(w, r, maxAuthorize, a.bearer(r), &in, "a JSON object with metadata and filedata"); err != nil {
 		return err
 	}
 	if err := a.caller(r, auth.RawWrite, in.Metadata.Owner); err != nil {
@@ -54,23 +62,59 @@ const (
 	maxFields = 50
 )
 
+// beginning is the beginning of a body, of a bounded length.
+type beginning struct {
+	io.ReadCloser
+	left int64
+}
+
+// Read implements [io.Reader].
+func (b *beginning) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, errs.New(errs.TooLarge, "httpapi.rawUpload", "the form has more than %d bytes before its file", maxUnknown)
+	}
+	n, err := b.ReadCloser.Read(p[:min(int64(len(p)), b.left)])
+	b.left -= int64(n)
+	return n, err
+}
+
+func formBroken(err error) error {
+	if e := broken(err); errs.Is(e, errs.TooLarge) || errors.Is(e, errSlow) {
+		return e
+	}
+	return errs.Wrap(err, errs.Invalid, "httpapi.rawUpload", "the form broke off")
+}
+
 // rawUpload takes a form whose fields come first and whose file comes last.
-func (a *api) rawUpload(w http.ResponseWriter, r *http.Request) error {
-	parts, err := r.MultipartReader()
+func (a *api) rawUpload(w http.ResponseWriter, r *http.Request) (err error) {
+	defer func() {
+		if err != nil { // the rest stays unread
+			w.Header().Set("Connection", "close")
+		}
+	}()
+	if r.ContentLength > rawstore.MaxBytes+maxUnknown {
+		return errs.New(errs.TooLarge, "httpapi.rawUpload", "the file is larger than %d bytes", int64(rawstore.MaxBytes))
+	}
+	// Until its signature has been read a form is anybody's.
+	begin := &beginning{ReadCloser: r.Body, left: maxUnknown}
+	form := *r
+	form.Body = begin
+	parts, err := form.MultipartReader()
 	if err != nil {
 		return errs.Wrap(err, errs.Invalid, "httpapi.rawUpload", "the body must be a form (multipart/form-data)")
 	}
-	form := map[string]string{}
+	fields := map[string]string{}
 	for range maxFields + 1 {
 		part, err := parts.NextPart()
 		if err == io.EOF {
 			return errs.New(errs.Invalid, "httpapi.rawUpload", "the form has no file")
 		}
 		if err != nil {
-			return errs.Wrap(err, errs.Invalid, "httpapi.rawUpload", "the form broke off")
+			return formBroken(err)
 		}
 		if part.FormName() == "file" {
-			if err := a.Raw.Accept(r.Context(), form, part); err != nil {
+			begin.left = math.MaxInt64 // it is looked at before the file is read
+			if err := a.Raw.Accept(r.Context(), fields, part); err != nil {
 				return err
 			}
 			w.WriteHeader(http.StatusNoContent)
@@ -78,12 +122,12 @@ func (a *api) rawUpload(w http.ResponseWriter, r *http.Request) error {
 		}
 		value, err := io.ReadAll(io.LimitReader(part, maxField+1))
 		if err != nil {
-			return errs.Wrap(err, errs.Invalid, "httpapi.rawUpload", "the form broke off")
+			return formBroken(err)
 		}
 		if len(value) > maxField {
 			return errs.New(errs.Invalid, "httpapi.rawUpload", "a field of the form is longer than %d bytes", maxField)
 		}
-		form[part.FormName()] = string(value)
+		fields[part.FormName()] = string(value)
 	}
 	return errs.New(errs.Invalid, "httpapi.rawUpload", "the form has more than %d fields before its file", maxFields)
 }

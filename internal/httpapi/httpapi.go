@@ -14,7 +14,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"mime"
 	"net/http"
@@ -25,7 +24,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode/utf8"
 
 	"github.com/datahq/specstore/internal/auth"
 	"github.com/datahq/specstore/internal/errs"
@@ -96,7 +94,8 @@ type Config struct {
 
 type api struct {
 	Config
-	buffers sync.Pool // of *writer
+	buffers        sync.Pool // of *writer
+	known, unknown pool      // of bodies whose caller is known, and of the others
 }
 
 // MaxSpec is the largest Flow-Spec in bytes.
@@ -146,7 +145,7 @@ var reserved = []string{"/source/upload", "/source/update", "/source/plan"}
 
 // New gives the handler of all routes.
 func New(c Config) http.Handler {
-	a := &api{Config: c}
+	a := &api{Config: c, known: pool{left: maxHeld}, unknown: pool{left: maxHeldUnknown}}
 	mux := http.NewServeMux()
 	for _, r := range a.routes() {
 		handle := a.handler(r.handle)
@@ -156,7 +155,19 @@ func New(c Config) http.Handler {
 		mux.Handle(r.pattern, handle)
 	}
 	mux.Handle(everything, unrouted(mux))
-	return outer(mux)
+	return keepRate(outer(mux))
+}
+
+// NewServer returns a server of all routes with the bounds that one needs which strangers
+// reach: of headers, of the time that they take, and of connections that are idle.
+func NewServer(c Config) *http.Server {
+	return &http.Server{
+		Handler:           New(c),
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          slog.NewLogLogger(c.Log.Handler(), slog.LevelWarn),
+	}
 }
 
 func (a *api) health(w http.ResponseWriter, _ *http.Request) error {
@@ -255,8 +266,8 @@ const (
 )
 
 func statusOf(err error) int {
-	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return http.StatusRequestEntityTooLarge
+	if errors.Is(err, errSlow) {
+		return http.StatusRequestTimeout
 	}
 	return statuses[errs.KindOf(err)]
 }
@@ -297,6 +308,8 @@ func safely(h func(http.ResponseWriter, *http.Request) error, w http.ResponseWri
 
 func (a *api) fail(w http.ResponseWriter, status int, err error) {
 	switch status {
+	case http.StatusRequestTimeout:
+		w.Header().Set("Connection", "close") // RFC 9110, section 15.5.9
 	case http.StatusServiceUnavailable:
 		// With it clients take for granted that nothing was done.
 		if !errors.Is(err, errs.ErrUncertain) {
@@ -337,47 +350,6 @@ func isJSON(contentType string) bool {
 		return false
 	}
 	return t == "application/json" || strings.HasPrefix(t, "application/") && strings.HasSuffix(t, "+json")
-}
-
-// body reads a JSON request of a bounded length; of any other content type it is
-// empty.
-func body(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error) {
-	if !isJSON(r.Header.Get("Content-Type")) {
-		return nil, nil
-	}
-	b, err := limited(w, r, most)
-	return bytes.TrimSpace(bytes.TrimPrefix(b, []byte("\ufeff"))), err
-}
-
-// limited reads a request of a bounded length.
-func limited(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error) {
-	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
-	if e, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return nil, errs.Wrap(err, errs.TooLarge, "httpapi.body", "the body is larger than %d bytes", e.Limit)
-	}
-	if err != nil {
-		return nil, errs.Wrap(err, errs.Invalid, "httpapi.body", "the body broke off")
-	}
-	return b, nil
-}
-
-// decode reads a JSON request of a bounded length into a struct. want says what its
-// body must be.
-func decode(w http.ResponseWriter, r *http.Request, most int64, into any, want string) error {
-	const op = "httpapi.decode"
-	b, err := body(w, r, most)
-	switch {
-	case err != nil:
-		return err
-	case len(b) == 0:
-		return errs.New(errs.Invalid, op, "the body must be %s, with the Content-Type application/json", want)
-	case !utf8.Valid(b):
-		return errs.New(errs.Invalid, op, "the body is not UTF-8")
-	}
-	if err := json.Unmarshal(b, into); err != nil {
-		return errs.Wrap(err, errs.Invalid, op, "the body must be %s", want)
-	}
-	return nil
 }
 
 // local reports whether an update may come without a token: where the operator allows

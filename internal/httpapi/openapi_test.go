@@ -185,6 +185,12 @@ func TestOpenAPI(t *testing.T) {
 			if op.OperationID == "" || op.Summary == "" {
 				t.Errorf("%s %s has no operationId or no summary", verb, place)
 			}
+			// Every body has bounds.
+			for _, status := range []string{"408", "413", "503"} {
+				if op.RequestBody != nil && op.Responses.Value(status) == nil {
+					t.Errorf("%s %s has a body and does not answer %s", verb, place, status)
+				}
+			}
 			// What is in braces is a parameter, and the other way round.
 			named := map[string]bool{}
 			for _, p := range slices.Concat(item.Parameters, op.Parameters) {

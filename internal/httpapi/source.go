@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/datahq/specstore/internal/auth"
 	"github.com/datahq/specstore/internal/errs"
 	"github.com/datahq/specstore/internal/flowspec"
@@ -51,9 +53,10 @@ func isEmpty(text []byte) bool {
 }
 
 // specOf reads the body of an upload.
-func specOf(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	spec, err := body(w, r, MaxSpec)
-	if err == nil && isEmpty(spec) {
+func (a *api) specOf(w http.ResponseWriter, r *http.Request) (*held, error) {
+	spec, err := a.jsonBody(w, r, MaxSpec, a.bearer(r))
+	if err == nil && isEmpty(spec.text) {
+		spec.release()
 		err = errs.New(errs.Invalid, "httpapi.upload", emptyContents)
 	}
 	if err != nil {
@@ -70,29 +73,43 @@ func isYAML(contentType string) bool {
 }
 
 // yamlSpecOf reads a spec in YAML as the JSON that it stands for.
-func yamlSpecOf(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	text, err := limited(w, r, MaxSpec)
+func (a *api) yamlSpecOf(w http.ResponseWriter, r *http.Request) (_ *held, err error) {
+	body, err := a.read(w, r, MaxSpec, a.bearer(r), yamlSize)
 	if err != nil {
 		return nil, &refusalError{err}
 	}
-	spec, err := flowspec.ParseYAML(text)
+	defer func() {
+		if err != nil {
+			body.release()
+			err = &refusalError{err}
+		}
+	}()
+	spec, err := flowspec.ParseYAML(body.text)
 	if err != nil {
-		return nil, &refusalError{err}
+		return nil, err
 	}
-	return json.Marshal(spec)
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false) // what it takes was counted without
+	if err := e.Encode(spec); err != nil {
+		return nil, err
+	}
+	body.text = bytes.TrimSpace(b.Bytes())
+	return body, body.take(r.Context(), min(jsonSize(body.text), maxOne))
 }
 
 // dryRun answers an upload with its pipelines, or with its refusal.
 func (a *api) dryRun(w http.ResponseWriter, r *http.Request) error {
-	read := specOf
+	read := a.specOf
 	if isYAML(r.Header.Get("Content-Type")) {
-		read = yamlSpecOf
+		read = a.yamlSpecOf
 	}
 	spec, err := read(w, r)
 	if err != nil {
 		return err
 	}
-	pipelines, err := a.Service.DryRun(r.Context(), auth.FromRequest(r), spec)
+	defer spec.release()
+	pipelines, err := a.Service.DryRun(r.Context(), auth.FromRequest(r), spec.text)
 	if err != nil {
 		return &refusalError{err}
 	}
@@ -100,11 +117,12 @@ func (a *api) dryRun(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (a *api) upload(w http.ResponseWriter, r *http.Request) error {
-	spec, err := specOf(w, r)
+	spec, err := a.specOf(w, r)
 	if err != nil {
 		return err
 	}
-	rev, err := a.Service.Upload(r.Context(), auth.FromRequest(r), spec, r.Header.Get("Idempotency-Key"))
+	defer spec.release()
+	rev, err := a.Service.Upload(r.Context(), auth.FromRequest(r), spec.text, r.Header.Get("Idempotency-Key"))
 	if err != nil {
 		return &refusalError{err}
 	}
@@ -112,6 +130,48 @@ func (a *api) upload(w http.ResponseWriter, r *http.Request) error {
 }
 
 const maxUpdate = 4 << 20
+
+// updater is the caller of an update. A token of a flow cannot be judged before the flow
+// is known, which the body says; what is long must say it at its beginning.
+func (a *api) updater(r *http.Request) caller {
+	unauthorized := errs.New(errs.Unauthorized, "httpapi.update", "the update carries no token of its flow")
+	if r.URL.Query().Has("token") {
+		return caller{unauthorized, func(begin []byte) bool {
+			pipeline := pipelineOf(begin)
+			return pipeline != "" && a.mayUpdate(r, registry.FlowOf(registry.Unalias(pipeline)))
+		}}
+	}
+	if !a.mayUpdate(r, "") {
+		return caller{refusal: unauthorized}
+	}
+	return caller{}
+}
+
+// pipelineOf finds the pipeline in the beginning of an update; empty where it is not
+// there.
+func pipelineOf(begin []byte) string {
+	d := jsontext.NewDecoder(bytes.NewReader(begin))
+	if t, err := d.ReadToken(); err != nil || t.Kind() != '{' {
+		return ""
+	}
+	for d.PeekKind() == '"' {
+		name, err := d.ReadToken()
+		if err != nil {
+			return ""
+		}
+		if key := name.String(); (key == "pipeline" || key == "pipeline_id") && d.PeekKind() == '"' {
+			value, err := d.ReadToken()
+			if err != nil {
+				return ""
+			}
+			return value.String()
+		}
+		if d.SkipValue() != nil {
+			return ""
+		}
+	}
+	return ""
+}
 
 func (a *api) update(w http.ResponseWriter, r *http.Request) error {
 	var in struct {
@@ -123,7 +183,7 @@ func (a *api) update(w http.ResponseWriter, r *http.Request) error {
 		Log        []string        `json:"log"`
 		Stats      json.RawMessage `json:"stats"`
 	}
-	if err := decode(w, r, maxUpdate, &in, "a JSON object with pipeline and event"); err != nil {
+	if err := a.decode(w, r, maxUpdate, a.updater(r), &in, "a JSON object with pipeline and event"); err != nil {
 		return err
 	}
 	if in.Pipeline == nil {

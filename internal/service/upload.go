@@ -113,18 +113,28 @@ type upload struct {
 func (s *Service) admit(ctx context.Context, token string, body []byte) (*upload, error) {
 	// What is kept is JSON as the registry reads it, without a byte order mark.
 	u := &upload{body: bytes.TrimPrefix(body, []byte("\ufeff")), at: s.Now()}
+	noOwner := errs.New(errs.Invalid, "service.admit", missingOwner)
+	caller, refusal := s.Verifier.Verify(ctx, token)
+	if refusal != nil {
+		// What is wrong with the body is said first, and nothing of it is built.
+		meta, err := flowspec.Meta(u.body, "ownerid")
+		switch {
+		case err != nil:
+			return nil, err
+		case meta["ownerid"] == "":
+			return nil, noOwner
+		}
+		return nil, refusal
+	}
 	raw, err := flowspec.ParseJSON(u.body)
 	if err != nil {
 		return nil, err
 	}
 	if u.ownerID = metaText(raw, "ownerid"); u.ownerID == "" {
-		return nil, errs.New(errs.Invalid, "service.admit", missingOwner)
+		return nil, noOwner
 	}
-	u.dataset = metaText(raw, "dataset")
-	if u.caller, err = s.Verifier.Verify(ctx, token); err == nil {
-		err = u.caller.Require(auth.Upload, u.ownerID)
-	}
-	if err != nil {
+	u.caller, u.dataset = caller, metaText(raw, "dataset")
+	if err := u.caller.Require(auth.Upload, u.ownerID); err != nil {
 		return nil, err
 	}
 	named, err := s.ownerName(ctx, metaText(raw, "owner"), u.caller)
