@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -81,7 +82,84 @@ func readPackage(dir string) (map[string]any, error) {
 			return nil, err
 		}
 	}
-	return descriptor, nil
+	return descriptor, inlineFiles(descriptor, dir)
+}
+
+// decodeObject reads a JSON object that a file holds, YAML by its ending.
+func decodeObject(name string, b []byte) (map[string]any, error) {
+	var v map[string]any
+	var err error
+	switch strings.ToLower(filepath.Ext(name)) {
+	case ".yaml", ".yml":
+		v, err = flowspec.ParseYAML(b)
+	default:
+		v, err = datapackage.Decode(bytes.NewReader(b))
+	}
+	if err != nil {
+		return nil, errs.Wrap(err, errs.Invalid, "cli.decodeObject", "%s: %s", name, errs.Detail(err))
+	}
+	return v, nil
+}
+
+// inlineFiles puts the schemas and dialects in the place of the paths by which resources
+// of a package in a folder name them, for what is sent to a server has no such files. The
+// paths lead nowhere out of the folder; a file is read once.
+func inlineFiles(descriptor map[string]any, dir string) error {
+	var root *os.Root
+	defer func() {
+		if root != nil {
+			root.Close()
+		}
+	}()
+	read := map[string]map[string]any{}
+	resources, _ := descriptor["resources"].([]any)
+	for i, v := range resources {
+		resource, _ := v.(map[string]any)
+		for _, key := range []string{"schema", "dialect"} {
+			path, ok := resource[key].(string)
+			if !ok || path == "" || path[0] == '#' || isURL(path) {
+				continue // an address is not fetched, as the check of the descriptor says
+			}
+			at := datapackage.Pointer("resources", i, key)
+			if !datapackage.SafePath(path) {
+				return errs.New(errs.Invalid, "cli.inlineFiles", "%s: %q is not a relative path inside the package", at, path)
+			}
+			if read[path] == nil {
+				if root == nil {
+					var err error
+					if root, err = os.OpenRoot(dir); err != nil {
+						return pathError(err)
+					}
+				}
+				b, err := readIn(root, path)
+				if err == nil {
+					read[path], err = decodeObject(path, b)
+				}
+				if err != nil {
+					return errs.Wrap(err, errs.Invalid, "cli.inlineFiles", "%s: %s", at, errs.Detail(pathError(err)))
+				}
+			}
+			resource[key] = maps.Clone(read[path])
+		}
+	}
+	return nil
+}
+
+// readIn reads a small file of a folder.
+func readIn(root *os.Root, path string) ([]byte, error) {
+	f, err := root.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, errs.New(errs.Invalid, "cli.readIn", "%s is not a file", path)
+	}
+	b, err := io.ReadAll(io.LimitReader(f, maxSpecBytes+1))
+	if err == nil && len(b) > maxSpecBytes {
+		err = errs.New(errs.TooLarge, "cli.readIn", "%s is larger than %d MiB", path, maxSpecBytes>>20)
+	}
+	return b, err
 }
 
 // localSpec makes the Flow-Spec of what lies at path: a folder with a
@@ -104,16 +182,14 @@ func localSpec(path string) (map[string]any, error) {
 		if err != nil {
 			return nil, err
 		}
-		baseInput(raw, filepath.Dir(path))
-		return raw, nil
+		return raw, baseInput(raw, filepath.Dir(path))
 	}
 	if flow := filepath.Join(path, ".datahub", "flow.yaml"); fileExists(flow) {
 		raw, err := readSpec(flow)
 		if err != nil {
 			return nil, err
 		}
-		baseInput(raw, path)
-		return raw, nil
+		return raw, baseInput(raw, path)
 	}
 	descriptor, err := readPackage(path)
 	if err != nil {
@@ -138,8 +214,8 @@ func fileExists(path string) bool {
 }
 
 // baseInput makes the local paths of a Flow-Spec absolute: its base and what its
-// resources are mapped to.
-func baseInput(raw map[string]any, dir string) {
+// resources are mapped to. Schemas and dialects that are paths are read.
+func baseInput(raw map[string]any, dir string) error {
 	inputs, _ := raw["inputs"].([]any)
 	for _, in := range inputs {
 		input, _ := in.(map[string]any)
@@ -158,7 +234,14 @@ func baseInput(raw map[string]any, dir string) {
 				mapping[k] = localPath(dir, s)
 			}
 		}
+		descriptor, _ := parameters["descriptor"].(map[string]any)
+		if url, _ := input["url"].(string); descriptor != nil && !isURL(url) {
+			if err := inlineFiles(descriptor, filepath.Dir(url)); err != nil {
+				return err
+			}
+		}
 	}
+	return nil
 }
 
 func localPath(dir, p string) string {

@@ -48,6 +48,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"exitcode": exitCode,
 			"pack":     pack,
+			"latin":    latin,
 		},
 	})
 }
@@ -69,6 +70,11 @@ func exitCode(ts *testscript.TestScript, neg bool, args []string) {
 	if got != want {
 		ts.Fatalf("specstore %v ended with %q, want %q", args[1:], got, want)
 	}
+}
+
+// latin writes a table with one letter in windows-1252: latin FILE.
+func latin(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte("a\ncaf\xe9\n"), 0o600))
 }
 
 // pack makes a packed file: pack gz FILE TO, pack zip TO FILE….

@@ -12,6 +12,8 @@ import (
 	"github.com/datahq/specstore/internal/datapackage"
 	"github.com/datahq/specstore/internal/engine"
 	"github.com/datahq/specstore/internal/errs"
+	"github.com/datahq/specstore/internal/format"
+	"github.com/datahq/specstore/internal/format/tables"
 	"github.com/spf13/cobra"
 )
 
@@ -23,9 +25,9 @@ func validateCommand(env *Env) *cobra.Command {
 		Short: "Check data against its description, by the published standard",
 		Long: `Check data against its description, by the published standard.
 
-PATH is a folder with a datapackage.json, that file itself, or with --schema a
-data file. Every row is read. Rows are counted as they stand in the file, the
-header being row 1.
+PATH is a folder with a datapackage.json, that file itself, or a data file, whose
+schema --schema may give. Every row of every table is read, also of tables without a
+schema. Rows are counted as they stand in the file, the header being row 1.
 
 Exit codes: 0 valid, 1 not valid, 2 wrong usage or description.`,
 		Args: oneArg,
@@ -76,24 +78,22 @@ func described(env *Env, path, schema string) (descriptor map[string]any, base s
 	case info.IsDir():
 		descriptor, err = readPackage(path)
 		return descriptor, path, err
-	case schema != "":
+	case filepath.Base(path) == "datapackage.json" && schema == "":
+		descriptor, err = readPackage(filepath.Dir(path))
+		return descriptor, filepath.Dir(path), err
+	}
+	file := filepath.Base(path)
+	resource := map[string]any{"name": strings.TrimSuffix(file, filepath.Ext(file)), "path": file, "type": "table"}
+	if schema != "" {
 		b, err := readSmall(env.path(schema))
 		if err != nil {
 			return nil, "", err
 		}
-		s, err := datapackage.Decode(bytes.NewReader(b))
-		if err != nil {
+		if resource["schema"], err = decodeObject(schema, b); err != nil {
 			return nil, "", err
 		}
-		file := filepath.Base(path)
-		return map[string]any{"$schema": datapackage.Profile2, "resources": []any{map[string]any{
-			"name": strings.TrimSuffix(file, filepath.Ext(file)), "path": file, "schema": s,
-		}}}, filepath.Dir(path), nil
-	case filepath.Base(path) == "datapackage.json":
-		descriptor, err = readPackage(filepath.Dir(path))
-		return descriptor, filepath.Dir(path), err
 	}
-	return nil, "", errs.New(errs.Invalid, "cli.validate", "%s is a data file: say how it should look with --schema FILE", path)
+	return map[string]any{"$schema": datapackage.Profile2, "resources": []any{resource}}, filepath.Dir(path), nil
 }
 
 // validation is what `validate --json` prints.
@@ -110,6 +110,45 @@ type resourceValidation struct {
 	Counts     map[string]int64 `json:"error_counts,omitempty"`
 	Errors     []engine.Problem `json:"errors"`
 	Notes      []string         `json:"notes,omitempty"`
+
+	maybe  bool // it need not be a table
+	opened bool // its file is there
+}
+
+// input is how the files of a resource are read.
+func (one *resourceValidation) input(sources *localSources, res map[string]any) (engine.TableInput, error) {
+	paths := datapackage.Paths(res)
+	in := engine.TableInput{Resource: res, Parts: len(paths)}
+	if len(paths) > 0 {
+		in.Format = datapackage.Extension(paths[0])
+		in.Open = func(ctx context.Context, part int) (io.ReadCloser, error) {
+			body, _, err := sources.Open(ctx, localPath(sources.base, paths[part]))
+			one.opened = one.opened || err == nil
+			return body, err
+		}
+		return in, nil
+	}
+	text, inline, problem := datapackage.Inline(res)
+	if problem != nil {
+		return in, errs.New(errs.Invalid, "cli.validate", "resource %q: %s", one.Name, problem)
+	}
+	in.Format, one.opened = inline, true
+	in.Open = func(context.Context, int) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(text)), nil }
+	return in, nil
+}
+
+// look notes the files of a resource that is no table which cannot be opened.
+func (one *resourceValidation) look(ctx context.Context, in engine.TableInput) {
+	one.Notes = []string{"no table: only looked for"}
+	for part := range max(in.Parts, 1) {
+		body, err := in.Open(ctx, part)
+		if err != nil {
+			one.ErrorCount++
+			one.Errors = append(one.Errors, engine.Problem{Code: "source-error", Message: errs.Detail(err)})
+		} else {
+			body.Close()
+		}
+	}
 }
 
 func validate(ctx context.Context, env *Env, descriptor map[string]any, base string) (*validation, error) {
@@ -132,52 +171,37 @@ func validate(ctx context.Context, env *Env, descriptor map[string]any, base str
 	sources := &localSources{base: base, inside: true, fetch: fetcher}
 	result := &validation{Valid: true, Resources: []*resourceValidation{}}
 	var inputs []engine.TableInput
-	var tables []*resourceValidation
+	var read []*resourceValidation
 	list, _ := descriptor["resources"].([]any)
 	for _, v := range list {
 		res, _ := v.(map[string]any)
 		res, _ = datapackage.Resolve(descriptor, res) // what cannot be was found by Check
-		name, _ := res["name"].(string)
-		paths := datapackage.Paths(res)
-		one := &resourceValidation{Name: name, Errors: []engine.Problem{}}
+		one := &resourceValidation{Errors: []engine.Problem{}}
+		one.Name, _ = res["name"].(string)
 		result.Resources = append(result.Resources, one)
-		var format string
-		open := func(ctx context.Context, part int) (io.ReadCloser, error) {
-			body, _, err := sources.Open(ctx, localPath(base, paths[part]))
-			return body, err
+		in, err := one.input(sources, res)
+		if err != nil {
+			return nil, exit(exitUsage, err)
 		}
-		if len(paths) > 0 {
-			format = datapackage.Extension(paths[0])
-		} else {
-			text, inline, problem := datapackage.Inline(res)
-			if problem != nil {
-				return nil, exit(exitUsage, errs.New(errs.Invalid, "cli.validate", "resource %q: %s", name, problem))
-			}
-			format = inline
-			open = func(context.Context, int) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(text)), nil }
-		}
-		if res["schema"] == nil {
-			one.Notes = []string{"no schema: only looked for"}
-			for part := range max(len(paths), 1) {
-				body, err := open(ctx, part)
-				if err != nil {
-					one.ErrorCount++
-					one.Errors = append(one.Errors, engine.Problem{Code: "source-error", Message: errs.Detail(err)})
-				} else {
-					body.Close()
-				}
-			}
+		kind := tables.KindOf(res, in.Format)
+		if res["schema"] == nil && kind == tables.Other {
+			one.look(ctx, in)
 			continue
 		}
-		tables = append(tables, one)
-		inputs = append(inputs, engine.TableInput{Resource: res, Parts: len(paths), Open: open, Format: format})
+		one.maybe = res["schema"] == nil && kind == tables.MaybeTable
+		read = append(read, one)
+		inputs = append(inputs, in)
 	}
 	reports, err := engine.Validate(ctx, temp, inputs)
 	if err != nil {
 		return nil, err
 	}
 	for i, report := range reports {
-		t := tables[i]
+		t := read[i]
+		if p := report.Problems; t.maybe && t.opened && report.Rows == 0 && p.Total == 1 && (p.First[0].Code == format.CodeSource || p.First[0].Code == format.CodeFormat) {
+			t.Notes = []string{"read as no table: " + p.First[0].Message}
+			continue
+		}
 		t.Rows, t.ErrorCount, t.Counts, t.Notes = report.Rows, report.Problems.Total, report.Problems.Counts, report.Problems.Notes
 		t.Errors = append(t.Errors, report.Problems.First...)
 	}

@@ -21,11 +21,13 @@ type checker struct {
 	schema   *tableschema.Schema
 	trim     bool
 	sparse   bool // a row may have no value at all
+	// anyFields has the fields made of the labels, or of the first row, for there is no
+	// schema.
+	anyFields bool
 	problems *Problems
 
 	casters []*tableschema.Caster // per field
 	column  []int                 // per field: its column in the file, -1 where it has none
-	extra   int                   // columns of the file that no field claims
 	width   int                   // columns of the header
 	over    overlong
 	rows    int64 // data rows, blank ones not counted
@@ -84,62 +86,151 @@ func (c *checker) close() {
 	}
 }
 
-// header matches the labels of the file with the fields: by name where they
-// agree as a set, else by position. Without a header (nil) it is by position.
+// header matches the labels of the file with the fields as the schema's fieldsMatch
+// says. Where it says nothing, by the letter of the standard they are the same in the
+// same order, and in a flow the same by name; else a flow takes them by position.
+// Without a header (nil) it is by position.
 func (c *checker) header(labels []string) {
+	if c.anyFields {
+		c.labelled(labels)
+		c.width = len(labels)
+		return
+	}
 	c.column = make([]int, len(c.schema.Fields))
+	for i := range c.column {
+		c.column[i] = i
+	}
 	if labels == nil {
-		for i := range c.column {
-			c.column[i] = i
-		}
 		c.width = len(c.column)
 		return
 	}
 	c.width = len(labels)
+	names := c.labelled(labels)
+	match := c.schema.FieldsMatch
+	switch {
+	case match == "" && c.trim && c.sameNames(names):
+		match = tableschema.MatchEqual
+	case match == "":
+		match = tableschema.MatchExact
+	}
+	if match == tableschema.MatchExact {
+		c.byPosition(names)
+	} else {
+		c.byName(names, match)
+	}
+}
+
+// label is a label of the file with the names that it may stand for.
+type label struct {
+	text  string
+	name  string // folded; of one that was used before with a number
+	other string // another form of that; empty: none
+}
+
+// labelled notes what is wrong with the labels themselves, and gives the names that they
+// stand for.
+func (c *checker) labelled(labels []string) []label {
+	names := make([]label, len(labels))
 	seen := map[string]int{}
-	unique := make([]string, len(labels))
-	repeated := map[int]string{} // another name that a repeated label may have
-	for i, label := range labels {
-		name := label
-		if label == "" {
+	for i, text := range labels {
+		names[i] = label{text: text, name: c.fold(text)}
+		if text == "" {
 			c.problems.add(Problem{Code: codeBlankLabel, Column: i + 1, Message: fmt.Sprintf("the header of column %d is blank", i+1)})
-		} else if n := seen[label]; n > 0 {
-			c.repeatedLabel(i, label)
-			name = label + "_" + strconv.Itoa(n)
-			repeated[i] = label + strconv.Itoa(n+1)
+		} else if n := seen[text]; n > 0 {
+			c.repeatedLabel(i, text)
+			names[i].name = c.fold(text + "_" + strconv.Itoa(n))
+			names[i].other = c.fold(text + strconv.Itoa(n+1))
 		}
-		seen[label]++
-		unique[i] = name
+		seen[text]++
 	}
-	byName := make(map[string]int, len(unique))
-	for i, name := range unique {
-		byName[c.fold(name)] = i
-	}
-	if len(byName) == len(unique) && len(unique) == len(c.schema.Fields) &&
-		!slices.ContainsFunc(c.schema.Fields, func(f tableschema.Field) bool { _, ok := byName[c.fold(f.Name)]; return !ok }) {
-		for i, f := range c.schema.Fields {
-			c.column[i] = byName[c.fold(f.Name)]
+	return names
+}
+
+// columns are those of the file by the names of their labels.
+func columns(names []label) map[string]int {
+	at := make(map[string]int, len(names))
+	for i, n := range names {
+		if _, there := at[n.name]; !there && n.text != "" {
+			at[n.name] = i
 		}
-		return
 	}
+	for i, n := range names {
+		if _, there := at[n.other]; !there && n.other != "" {
+			at[n.other] = i
+		}
+	}
+	return at
+}
+
+// sameNames reports whether the labels and the fields are the same, in any order.
+func (c *checker) sameNames(names []label) bool {
+	if len(names) != len(c.schema.Fields) {
+		return false
+	}
+	at := columns(names)
+	taken := map[int]bool{}
+	for _, f := range c.schema.Fields {
+		column, ok := at[c.fold(f.Name)]
+		if !ok || taken[column] {
+			return false
+		}
+		taken[column] = true
+	}
+	return true
+}
+
+func (c *checker) byPosition(names []label) {
 	for i, f := range c.schema.Fields {
-		switch {
-		case i >= len(labels):
+		switch name := c.fold(f.Name); {
+		case i >= len(names):
 			c.column[i] = -1
-			c.problems.add(Problem{Code: codeMissingLabel, Column: i + 1, Field: f.Name, Message: fmt.Sprintf("the file has no column for the field %q", f.Name)})
-		case labels[i] == "", repeated[i] == f.Name: // said already
-			c.column[i] = i
-		case c.fold(unique[i]) != c.fold(f.Name):
-			c.column[i] = i
-			c.problems.add(Problem{Code: codeIncorrectLabel, Column: i + 1, Field: f.Name, Message: fmt.Sprintf("the header %q of column %d does not match the field %q", cut(labels[i]), i+1, f.Name)})
-		default:
-			c.column[i] = i
+			c.missingLabel(i)
+		case names[i].text == "": // said already
+		case name != names[i].name && name != names[i].other:
+			c.problems.add(Problem{Code: codeIncorrectLabel, Column: i + 1, Field: f.Name, Message: fmt.Sprintf("the header %q of column %d does not match the field %q", cut(names[i].text), i+1, f.Name)})
 		}
 	}
-	for i := len(c.schema.Fields); i < len(labels); i++ {
-		c.extra++
-		c.problems.add(Problem{Code: codeExtraLabel, Column: i + 1, Message: fmt.Sprintf("the schema has no field for the header %q of column %d", cut(labels[i]), i+1)})
+	for i := len(c.schema.Fields); i < len(names); i++ {
+		c.extraLabel(i, names[i].text)
 	}
+}
+
+func (c *checker) byName(names []label, match string) {
+	at := columns(names)
+	claimed := make([]bool, len(names))
+	some := false
+	for i, f := range c.schema.Fields {
+		column, ok := at[c.fold(f.Name)]
+		if ok && !claimed[column] {
+			c.column[i], claimed[column], some = column, true, true
+			continue
+		}
+		c.column[i] = -1
+		if match == tableschema.MatchEqual || match == tableschema.MatchSubset || f.Required() {
+			c.missingLabel(i)
+		}
+	}
+	if !some && len(c.schema.Fields) > 0 && match == tableschema.MatchPartial {
+		c.problems.add(Problem{Code: codeMissingLabel, Message: "the file has a column of no field of the schema"})
+	}
+	for i, n := range names {
+		switch {
+		case claimed[i]:
+		case match == tableschema.MatchEqual || match == tableschema.MatchSuperset:
+			c.extraLabel(i, n.text)
+		case len(c.problems.Notes) < maxNotes:
+			c.problems.Notes = append(c.problems.Notes, fmt.Sprintf("the schema has no field for the header %q of column %d: it is left out", cut(n.text), i+1))
+		}
+	}
+}
+
+func (c *checker) missingLabel(field int) {
+	name := c.schema.Fields[field].Name
+	c.problems.add(Problem{Code: codeMissingLabel, Column: field + 1, Field: name, Message: fmt.Sprintf("the file has no column for the field %q", name)})
+}
+
+func (c *checker) extraLabel(column int, text string) {
+	c.problems.add(Problem{Code: codeExtraLabel, Column: column + 1, Message: fmt.Sprintf("the schema has no field for the header %q of column %d", cut(text), column+1)})
 }
 
 // repeatedLabel notes a label that was used before. By the letter of the standard it is
@@ -176,7 +267,9 @@ func (c *checker) check(in, out *stream.Batch) error {
 			c.blankRow(in, r)
 			continue
 		}
-		c.rows++
+		if c.rows++; c.rows == 1 && c.anyFields && c.labels == nil {
+			c.width = in.Width(r)
+		}
 		ok := in.Width(r) == c.width && c.over.cells == 0 || c.checkWidth(in, r)
 		for f, caster := range c.casters {
 			c.bad[f] = false

@@ -16,7 +16,8 @@ import (
 
 // TableInput is a table to be validated.
 type TableInput struct {
-	// Resource is its descriptor: name, format, dialect, encoding, schema.
+	// Resource is its descriptor: name, format, dialect, encoding, schema. Of a table
+	// without a schema the labels and the widths of the rows are checked.
 	Resource map[string]any
 	Format   string // what the file's name says, where the descriptor says nothing
 	// Parts is how many files hold the table, one after the other; 0 is one.
@@ -59,7 +60,7 @@ func Validate(ctx context.Context, temp string, tables []TableInput) ([]*TableRe
 	for _, in := range tables {
 		schema, err := parseSchema(in.Resource)
 		if err != nil {
-			schema = nil
+			schema = nil // its table says so
 		}
 		names = append(names, in.name())
 		schemas[in.name()] = schema
@@ -95,17 +96,20 @@ func Validate(ctx context.Context, temp string, tables []TableInput) ([]*TableRe
 func (report *TableReport) validate(ctx context.Context, temp string, in TableInput, refs references) error {
 	p := &report.Problems
 	report.unread = true
-	schema, err := parseSchema(in.Resource)
-	if err != nil {
-		p.add(Problem{Code: codeSchema, Message: strings.Join(errorLines(err), " ")})
-		return nil
+	schema := &tableschema.Schema{}
+	if in.Resource["schema"] != nil {
+		var err error
+		if schema, err = parseSchema(in.Resource); err != nil {
+			p.add(Problem{Code: codeSchema, Message: strings.Join(errorLines(err), " ")})
+			return nil
+		}
 	}
 	c, err := newChecker(ctx, schema, false, temp, p)
 	if err != nil {
 		return err
 	}
 	defer c.close()
-	c.name, c.references = in.name(), refs
+	c.name, c.references, c.anyFields = in.name(), refs, in.Resource["schema"] == nil
 	_, err = protect(func() (struct{}, error) {
 		body, err := in.open(ctx)
 		if err != nil {

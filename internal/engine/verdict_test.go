@@ -56,6 +56,13 @@ func flowOf(t *testing.T, resource map[string]any, file, body string) verdict {
 	return v
 }
 
+// matched is a schema with fieldsMatch.
+func matched(schema map[string]any, word any) map[string]any {
+	schema = maps.Clone(schema)
+	schema["fieldsMatch"] = word
+	return schema
+}
+
 // TestVerdicts: what validate refuses a flow does not publish, but where the difference
 // is one that docs/flow-spec.md lists, and a flow's report agrees with its state.
 func TestVerdicts(t *testing.T) {
@@ -106,6 +113,25 @@ func TestVerdicts(t *testing.T) {
 		// Labels.
 		{"a label twice", "a.csv", fields("a", "integer", "a2", "integer"), "a,a\n1,2\n", []string{"0 duplicate-label"}, nil, `{"a": 1, "a2": 2}`, "was used before"},
 		{"a label twice, another field", "a.csv", fields("a", "integer", "b", "integer"), "a,a\n1,2\n", []string{"0 duplicate-label", "0 incorrect-label"}, []string{"0 non-matching-header"}, "", ""},
+
+		// How fields and columns belong together.
+		{"another order", "a.csv", ab, "b,a\nx,1\n", []string{"0 incorrect-label", "0 incorrect-label", "2 type-error"}, nil, `{"a": 1, "b": "x"}`, ""},
+		{"another order, exact", "a.csv", matched(ab, "exact"), "b,a\nx,1\n", []string{"0 incorrect-label", "0 incorrect-label", "2 type-error"}, []string{"0 non-matching-header", "0 non-matching-header", "2 type-or-format-error"}, "", ""},
+		{"another order, equal", "a.csv", matched(ab, "equal"), "b,a\nx,1\n", nil, nil, `{"a": 1, "b": "x"}`, ""},
+		{"as a list", "a.csv", matched(ab, []any{"equal"}), "b,a\nx,1\n", nil, nil, `{"a": 1, "b": "x"}`, ""},
+		{"equal, one lacks", "a.csv", matched(ab, "equal"), "b\nx\n", []string{"0 missing-label"}, []string{"0 missing-header"}, "", ""},
+		{"equal, one more", "a.csv", matched(ab, "equal"), "c,b,a\n,x,1\n", []string{"0 extra-label"}, []string{"0 extra-header"}, "", ""},
+		{"subset, one more", "a.csv", matched(ab, "subset"), "c,b,a\n9,x,1\n", nil, nil, `{"a": 1, "b": "x"}`, `no field for the header "c"`},
+		{"subset, one lacks", "a.csv", matched(ab, "subset"), "c,b\n9,x\n", []string{"0 missing-label"}, []string{"0 missing-header"}, "", ""},
+		{"superset, one lacks", "a.csv", matched(ab, "superset"), "b\nx\n", nil, nil, `{"a": null, "b": "x"}`, ""},
+		{"superset, one more", "a.csv", matched(ab, "superset"), "b,c\nx,9\n", []string{"0 extra-label"}, []string{"0 extra-header"}, "", ""},
+		{"superset, a key lacks", "a.csv", matched(m{"fields": ab["fields"], "primaryKey": "a"}, "superset"), "b\nx\n", []string{"2 primary-key"}, []string{"2 unique-constraint"}, "", ""},
+		{"superset, a required field lacks", "a.csv", matched(m{"fields": []any{m{"name": "a", "constraints": m{"required": true}}, m{"name": "b"}}}, "superset"), "b\nx\n", []string{"0 missing-label"}, []string{"0 missing-header"}, "", ""},
+		{"partial", "a.csv", matched(ab, "partial"), "c,a\n9,1\n", nil, nil, `{"a": 1, "b": null}`, `"c"`},
+		{"partial, nothing in common", "a.csv", matched(ab, "partial"), "c,d\n9,1\n", []string{"0 missing-label"}, []string{"0 missing-header"}, "", ""},
+		{"no such word", "a.csv", matched(ab, "similar"), "a,b\n1,x\n", []string{"0 schema-error"}, []string{"0 schema-error"}, "", ""},
+		{"a ragged row behind a column more", "a.csv", matched(ab, "subset"), "a,c,b\n1,9\n", []string{"2 missing-cell"}, []string{"2 missing-value"}, "", ""},
+		{"without a header", "a.csv", matched(ab, "equal"), "a,b\n1,x\n", nil, nil, `{"a": 1, "b": "x"}`, ""},
 	} {
 		resource := m{"name": "a", "schema": c.schema}
 		_, ending, _ := strings.Cut(c.file, ".")

@@ -35,6 +35,10 @@ type Schema struct {
 	PrimaryKey  []string
 	UniqueKeys  [][]string
 	ForeignKeys []ForeignKey
+	// FieldsMatch says how fields and the columns of a file belong together, one of the
+	// words of version 2 (exact, equal, subset, superset, partial); empty where the schema
+	// does not say.
+	FieldsMatch string
 
 	raw      map[string]any
 	missing  []string
@@ -153,6 +157,7 @@ func parse(raw map[string]any) (*Schema, []Problem) {
 			}
 		}
 	}
+	s.FieldsMatch = p.fieldsMatch(raw["fieldsMatch"])
 	s.PrimaryKey = p.fieldNames("/primaryKey", raw["primaryKey"], seen)
 	if list, ok := p.list("/uniqueKeys", raw["uniqueKeys"]); ok {
 		for i, v := range list {
@@ -167,6 +172,32 @@ func parse(raw map[string]any) (*Schema, []Problem) {
 		}
 	}
 	return s, p.problems
+}
+
+// The ways in which the fields of a schema and the columns of a file belong together.
+const (
+	MatchExact    = "exact"    // the same, in the same order
+	MatchEqual    = "equal"    // the same, in any order
+	MatchSubset   = "subset"   // all fields are there, and maybe more columns
+	MatchSuperset = "superset" // some fields are there, and no other columns
+	MatchPartial  = "partial"  // one field is there at least
+)
+
+// fieldsMatch reads one of the words; as a list of one word as well, which the
+// standard's own profile has.
+func (p *parser) fieldsMatch(v any) string {
+	if list, ok := v.([]any); ok && len(list) == 1 {
+		v = list[0]
+	}
+	if v == nil {
+		return ""
+	}
+	switch word, _ := v.(string); word {
+	case MatchExact, MatchEqual, MatchSubset, MatchSuperset, MatchPartial:
+		return word
+	}
+	p.add("/fieldsMatch", "must be exact, equal, subset, superset or partial")
+	return ""
 }
 
 // list reads an optional list; null is absent.
@@ -351,6 +382,7 @@ func (s *Schema) CanonicalDescriptor() map[string]any {
 	if _, ok := d["missingValues"]; ok {
 		d["missingValues"] = []any{""}
 	}
+	delete(d, "fieldsMatch") // the table has all fields, in their order
 	fields := make([]any, len(s.Fields))
 	for i, f := range s.Fields {
 		fields[i] = s.canonicalField(i, f)
@@ -359,6 +391,12 @@ func (s *Schema) CanonicalDescriptor() map[string]any {
 		d["fields"] = fields
 	}
 	return d
+}
+
+// Required reports whether a field must have a value in every row.
+func (f Field) Required() bool {
+	required, _ := f.constraints()["required"].(bool)
+	return required
 }
 
 // finerThanSeconds reports whether a time's format may give what hh:mm:ss, the default

@@ -103,6 +103,35 @@ func Readable(name string) bool {
 	return name == "" || name == "txt" || slices.Contains(Formats(), name)
 }
 
+// Kind is what a resource without a schema most likely is.
+type Kind int
+
+// The kinds of resources.
+const (
+	Other      Kind = iota // no table
+	MaybeTable             // one, if its content is
+	SurelyTable
+)
+
+// KindOf says of a resource without a schema whether it is a table: by what it says of
+// itself, else by the format of its file.
+func KindOf(resource map[string]any, named string) Kind {
+	if resource["profile"] == "tabular-data-resource" || resource["type"] == "table" {
+		return SurelyTable
+	}
+	packed, name, err := compression(resource, FormatOf(resource, named))
+	if err != nil {
+		return SurelyTable // reading says what is wrong
+	}
+	switch {
+	case name == "json", name == "sqlite", packed == "zip" && name == "":
+		return MaybeTable
+	case name == "", name == "txt", name == "dat", name == "geojson", !Readable(name):
+		return Other
+	}
+	return SurelyTable
+}
+
 // Open opens a file as a table. Its error is a [format.Error] where the file or its
 // description is to blame.
 //
