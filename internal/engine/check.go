@@ -262,6 +262,7 @@ func (c *checker) fold(s string) string {
 // check casts the rows of in into out and notes their keys. Rows with an error are
 // left out of out. Its own error is one of the machine.
 func (c *checker) check(in, out *stream.Batch) error {
+	out.Grow(in.Bytes())
 	for r := range in.Rows() {
 		if !c.sparse && c.isBlank(in, r) {
 			c.blankRow(in, r)
@@ -298,6 +299,11 @@ func (c *checker) check(in, out *stream.Batch) error {
 			continue
 		}
 		out.EndRow(in.Number(r))
+	}
+	for _, b := range []*stream.Batch{in, out} {
+		if row, _, over := b.TooLong(); over && row < b.Rows() {
+			return errs.New(errs.Invalid, "engine.check", "row %d is longer than %d MiB, the limit", b.Number(row), stream.MaxRowBytes>>20)
+		}
 	}
 	return nil
 }

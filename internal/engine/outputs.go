@@ -124,7 +124,9 @@ func (o *output) writer(schema *tableschema.Schema) (format.Writer, error) {
 			if err != nil {
 				return nil, err
 			}
-			values[i] = caster.AppendJSON
+			if !caster.JSONString() {
+				values[i] = caster.AppendJSON
+			}
 		}
 		return jsonrows.NewWriter(o.spool, names, values), nil
 	case "xlsx":

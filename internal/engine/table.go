@@ -139,7 +139,7 @@ func (r *run) pump(ctx context.Context, t *table, from tables.Source) error {
 	defer wg.Wait()
 	defer stop(nil)
 
-	raw := make(chan *stream.Batch, 2)
+	raw, done := make(chan *stream.Batch, 2), make(chan struct{}, 1)
 	var parseErr error
 	wg.Go(func() {
 		defer close(raw)
@@ -152,8 +152,17 @@ func (r *run) pump(ctx context.Context, t *table, from tables.Source) error {
 				if err != nil {
 					return struct{}{}, err
 				}
+				large := b.Bytes() > largeBatch
 				select {
 				case raw <- b:
+				case <-ctx.Done():
+					return struct{}{}, context.Cause(ctx)
+				}
+				if !large {
+					continue
+				}
+				select {
+				case <-done:
 				case <-ctx.Done():
 					return struct{}{}, context.Cause(ctx)
 				}
@@ -175,7 +184,7 @@ func (r *run) pump(ctx context.Context, t *table, from tables.Source) error {
 			f.to(func(batches <-chan *stream.Batch) error { return r.process(ctx, t, v, batches) }, &v.err)
 		}
 	}
-	_, err = protect(func() (struct{}, error) { return struct{}{}, t.checkBatches(ctx, pool, raw, &f) })
+	_, err = protect(func() (struct{}, error) { return struct{}{}, t.checkBatches(ctx, pool, raw, done, &f) })
 	f.close()
 	stop(err)
 	for b := range raw {
@@ -190,10 +199,15 @@ func (r *run) pump(ctx context.Context, t *table, from tables.Source) error {
 	return err
 }
 
+// largeBatch is where a batch has rows so large that the next is read when all have let
+// this one go.
+const largeBatch = 4 << 20
+
 // checkBatches checks what comes and hands it on until something is found that keeps
-// the table from being published.
-func (t *table) checkBatches(ctx context.Context, pool *stream.Pool, raw <-chan *stream.Batch, f *fan) error {
+// the table from being published. Of a large batch it says when it is done.
+func (t *table) checkBatches(ctx context.Context, pool *stream.Pool, raw <-chan *stream.Batch, done chan<- struct{}, f *fan) error {
 	for in := range raw {
+		large := in.Bytes() > largeBatch
 		out := pool.Get()
 		err := t.checker.check(in, out)
 		in.Release()
@@ -206,9 +220,19 @@ func (t *table) checkBatches(ctx context.Context, pool *stream.Pool, raw <-chan 
 			if err != nil {
 				return err
 			}
+			if large {
+				done <- struct{}{}
+			}
 			continue
 		}
+		if !large {
+			f.send(out)
+			continue
+		}
+		released := out.Released()
 		f.send(out)
+		<-released
+		done <- struct{}{}
 	}
 	return nil
 }

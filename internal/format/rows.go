@@ -19,6 +19,13 @@ type RowReader interface {
 	Begins(text string) (bool, error)
 }
 
+// blankReader is a [RowReader] that reads empty lines faster many at a time.
+type blankReader interface {
+	// ReadBlank appends the empty lines that come next, and gives how many; where there
+	// are none, or where it cannot tell, it gives 0.
+	ReadBlank(*stream.Batch) int
+}
+
 // Rows puts what a dialect says of rows on a [RowReader]: those that are skipped, those
 // that are the header, those that are comments. They keep their numbers all the same.
 type Rows struct {
@@ -126,7 +133,14 @@ func (r *Rows) Next() (*stream.Batch, error) {
 	if b == nil {
 		b = r.pool.Get()
 	}
+	blank, _ := r.reader.(blankReader)
+	if r.dialect.CommentChar != "" || len(r.dialect.CommentRows) > 0 {
+		blank = nil
+	}
 	for !b.Full() {
+		if blank != nil && blank.ReadBlank(b) > 0 {
+			continue
+		}
 		err := r.next(b)
 		if err != nil && b.Rows() > 0 {
 			return b, nil // the next call meets the same error

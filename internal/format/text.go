@@ -240,6 +240,7 @@ func (t *Text) give(n int) {
 // fill reads more behind what is pending.
 func (t *Text) fill(want int) {
 	const chunk = 64 << 10
+	want = min(want, lookAhead) // a reader with much room needs no second buffer of its size
 	have := len(t.pending)
 	if cap(t.pending)-have < min(want, chunk) {
 		buf := t.buf

@@ -8,6 +8,8 @@
 package stream
 
 import (
+	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -18,6 +20,12 @@ const (
 	MaxRows  = 1024
 	MaxBytes = 256 << 10
 )
+
+// MaxRowBytes bounds the text of a row, of one that is read as of one that is made.
+const MaxRowBytes = 128 << 20
+
+// maxText bounds the text of a batch: a row begins in one that is not full.
+const maxText = MaxRowBytes + MaxBytes
 
 // Kind says what a cell is in the file that it was read from. Text formats know
 // text alone; formats with types (JSON, XLSX, Parquet, SQLite) say more, and give
@@ -51,9 +59,17 @@ type Batch struct {
 	rowEnds []uint32 // end of each row in ends
 	numbers []int64  // physical number of each row
 
-	refs atomic.Int32
-	pool *Pool
+	over            bool // a row is beyond the limit
+	overRow, overAt int  // which one, and the first cell that it did not take
+
+	refs     atomic.Int32
+	pool     *Pool
+	released chan struct{} // closed by the last reader; nil: nobody asked
 }
+
+// TooLong reports whether a row went beyond [MaxRowBytes], and gives its place and that of
+// the first cell that did not fit, from 0. Text of that cell and those behind is missing.
+func (b *Batch) TooLong() (row, cell int, over bool) { return b.overRow, b.overAt, b.over }
 
 // Rows is the number of complete rows.
 func (b *Batch) Rows() int { return len(b.rowEnds) }
@@ -100,13 +116,70 @@ func (b *Batch) Append(text []byte) { b.AppendKind(Text, text) }
 
 // AppendKind adds a cell to the row that is being written.
 func (b *Batch) AppendKind(k Kind, text []byte) {
+	if len(text) > cap(b.text)-len(b.text) && !b.room(len(text)) {
+		text = nil
+	}
 	b.text = append(b.text, text...)
 	b.ends = append(b.ends, uint32(len(b.text)))
 	b.kinds = append(b.kinds, k)
 }
 
 // AppendPart adds text to the cell that is being written; [Batch.EndCell] ends it.
-func (b *Batch) AppendPart(text []byte) { b.text = append(b.text, text...) }
+func (b *Batch) AppendPart(text []byte) {
+	if len(text) > cap(b.text)-len(b.text) && !b.room(len(text)) {
+		return
+	}
+	b.text = append(b.text, text...)
+}
+
+// largeText is where the room for text grows by its double and without clearing, so that
+// memory is taken only as it is written to.
+const largeText = 1 << 20
+
+// room makes room for n bytes, and reports whether a row may take them.
+func (b *Batch) room(n int) bool {
+	need := len(b.text) + n
+	if b.over || need > maxText {
+		if !b.over {
+			b.over, b.overAt, b.overRow = true, len(b.ends), len(b.rowEnds)
+			if rows := len(b.rowEnds); rows > 0 {
+				b.overAt -= int(b.rowEnds[rows-1])
+			}
+		}
+		return false
+	}
+	if need >= largeText {
+		text := make([]byte, len(b.text), min(max(need+largeText, 2*cap(b.text)), maxText))
+		copy(text, b.text)
+		old := cap(b.text)
+		b.text = text
+		Freed(old)
+	}
+	return true
+}
+
+// Grow makes room for n bytes of text, where they are many. What is appended to a batch
+// whose size is known takes no more memory than that.
+func (b *Batch) Grow(n int) {
+	if n < largeText || n <= cap(b.text)-len(b.text) || len(b.text)+n > maxText {
+		return
+	}
+	text := make([]byte, len(b.text), len(b.text)+n+largeText)
+	copy(text, b.text)
+	b.text = text
+}
+
+// largeFreed is where memory that was let go is collected at once.
+const largeFreed = 16 << 20
+
+// Freed is called when a buffer of so many bytes was let go. A large one is collected
+// there and then, so that the next one takes its place: else both would be resident, for
+// the collector starts when the next one has been given out.
+func Freed(bytes int) {
+	if bytes >= largeFreed {
+		debug.FreeOSMemory()
+	}
+}
 
 // EndCell closes the cell that AppendPart wrote.
 func (b *Batch) EndCell() { b.AppendKind(Text, nil) }
@@ -121,17 +194,40 @@ func (b *Batch) EndRow(number int64) {
 	b.numbers = append(b.numbers, number)
 }
 
+// AppendBlankRows adds n rows of one empty cell each, numbered from first on, but no more
+// than make the batch full. It returns how many it added.
+func (b *Batch) AppendBlankRows(first int64, n int) int {
+	n = max(min(n, MaxRows-len(b.rowEnds)), 0)
+	end, cells, rows := uint32(len(b.text)), len(b.ends), len(b.rowEnds)
+	b.ends = slices.Grow(b.ends, n)[:cells+n]
+	b.kinds = slices.Grow(b.kinds, n)[:cells+n]
+	b.rowEnds = slices.Grow(b.rowEnds, n)[:rows+n]
+	b.numbers = slices.Grow(b.numbers, n)[:rows+n]
+	clear(b.kinds[cells:]) // Text
+	for i := range b.ends[cells:] {
+		b.ends[cells+i] = end
+	}
+	for i := range b.rowEnds[rows:] {
+		b.rowEnds[rows+i] = uint32(cells + i + 1)
+		b.numbers[rows+i] = first + int64(i)
+	}
+	return n
+}
+
 // DropRow takes back the cells of the row that is being written.
-func (b *Batch) DropRow() {
-	cells := 0
+func (b *Batch) DropRow() { b.DropCells(0) }
+
+// DropCells takes back what was appended to the row that is being written, but for so
+// many cells.
+func (b *Batch) DropCells(keep int) {
 	if n := len(b.rowEnds); n > 0 {
-		cells = int(b.rowEnds[n-1])
+		keep += int(b.rowEnds[n-1])
 	}
 	end := uint32(0)
-	if cells > 0 {
-		end = b.ends[cells-1]
+	if keep > 0 {
+		end = b.ends[keep-1]
 	}
-	b.text, b.ends, b.kinds = b.text[:end], b.ends[:cells], b.kinds[:cells]
+	b.text, b.ends, b.kinds = b.text[:end], b.ends[:keep], b.kinds[:keep]
 }
 
 // Head is a view of the first rows: at most so many, with at most so many bytes
@@ -152,17 +248,32 @@ func (b *Batch) Head(rows, bytes int) *Batch {
 func (b *Batch) Reset() {
 	b.text, b.ends, b.kinds = b.text[:0], b.ends[:0], b.kinds[:0]
 	b.rowEnds, b.numbers = b.rowEnds[:0], b.numbers[:0]
+	b.over = false
 }
 
 // Share hands the batch to n readers; each calls [Batch.Release] once.
 func (b *Batch) Share(n int) { b.refs.Store(int32(n)) }
 
+// Released is closed when the last reader has let the batch go. It must be called by the
+// writer, before [Batch.Share].
+func (b *Batch) Released() <-chan struct{} {
+	b.released = make(chan struct{})
+	return b.released
+}
+
 // Release lets the batch go; the last reader's call gives it back to its pool.
 func (b *Batch) Release() {
-	if b.refs.Add(-1) > 0 || b.pool == nil {
+	if b.refs.Add(-1) > 0 {
 		return
 	}
-	b.pool.put(b)
+	released := b.released
+	b.released = nil
+	if b.pool != nil {
+		b.pool.put(b)
+	}
+	if released != nil {
+		close(released)
+	}
 }
 
 // keepBytes bounds the buffer that a pool keeps: one row of huge cells must not
@@ -184,7 +295,9 @@ func (p *Pool) Get() *Batch {
 }
 
 func (p *Pool) put(b *Batch) {
-	if cap(b.text) <= keepBytes {
-		p.free.Put(b)
+	if size := cap(b.text); size > keepBytes {
+		b.text = nil
+		Freed(size)
 	}
+	p.free.Put(b)
 }

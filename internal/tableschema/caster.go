@@ -500,6 +500,15 @@ func (c *Caster) AppendKey(dst, text []byte) []byte {
 // text is in default form.
 func (c *Caster) IsNaN(text []byte) bool { return c.field.Type == "number" && isNaN(text) }
 
+// JSONString reports whether a value is a string as JSON, its text.
+func (c *Caster) JSONString() bool {
+	switch c.field.Type {
+	case "number", "integer", "year", "boolean", "object", "array", "geojson":
+		return false
+	}
+	return true
+}
+
 // AppendJSON appends the value as JSON. text is in default form.
 func (c *Caster) AppendJSON(dst, text []byte) []byte {
 	switch c.field.Type {

@@ -30,6 +30,7 @@ type Options struct {
 const (
 	bufferBytes = 256 << 10
 	sampleBytes = 64 << 10
+	keepBuffer  = 1 << 20 // of a buffer that grew
 )
 
 // Reader gives the rows of a file as batches of raw cells.
@@ -49,6 +50,9 @@ type Reader struct {
 	row      int64 // physical number of the last row that was read
 	given    int64 // bytes of text up to pos
 	otherRow int64 // of the first character that is not ASCII, once it is known
+	cells    int   // of the row that is being read, which are in the batch already
+	taken    int   // bytes of the file that they took
+	failure  error // of a row
 
 	delim     byte
 	delimRest []byte // of a delimiter longer than a byte
@@ -161,12 +165,17 @@ func (r *Reader) Begins(text string) (bool, error) {
 	return bytes.HasPrefix(r.buf[r.pos:r.end], []byte(text)), nil
 }
 
-// ReadRow appends one row; a row that is an empty line has one empty cell. One that the
-// buffer does not hold whole is parsed again when there is twice as much of it, so that
-// the work stays in proportion to its length however little each read gives.
+// ReadRow appends one row; a row that is an empty line has one empty cell. Cells that are
+// whole are taken out of the buffer. A cell that the buffer does not hold whole is parsed
+// again when there is twice as much of it, so that the work stays in proportion to its
+// length however little each read gives.
 func (r *Reader) ReadRow(b *stream.Batch) error {
+	if r.failure != nil { // the beginning of the row is gone
+		return r.failure
+	}
+	r.cells, r.taken = 0, 0
 	for {
-		if r.pos == r.end && r.readErr != nil {
+		if r.pos == r.end && r.readErr != nil && r.cells == 0 {
 			if r.readErr != io.EOF {
 				return r.failed()
 			}
@@ -175,26 +184,32 @@ func (r *Reader) ReadRow(b *stream.Batch) error {
 		n, err := r.parse(b)
 		if err != nil {
 			b.DropRow()
+			r.failure = err
 			return err
 		}
 		if n >= 0 {
 			r.pos += n
 			r.row++
-			r.given += int64(n)
+			r.given += int64(r.taken + n)
 			if r.otherRow == 0 {
 				if first := r.text.FirstOther(); first >= 0 && r.given > first {
 					r.otherRow = r.row
 				}
 			}
 			b.EndRow(r.row)
+			r.shrink()
 			return nil
 		}
-		b.DropRow()
+		b.DropCells(r.cells)
 		if r.readErr != nil && r.readErr != io.EOF {
-			return r.failed()
+			b.DropRow()
+			r.failure = r.failed()
+			return r.failure
 		}
-		if r.end-r.pos > 2*r.maxCell {
-			return &format.Error{Code: format.CodeSource, Row: r.row + 1, Message: fmt.Sprintf("the row is longer than the limit of %s", size(2*r.maxCell))}
+		if r.taken+r.end-r.pos > 2*r.maxCell {
+			b.DropRow()
+			r.failure = &format.Error{Code: format.CodeSource, Row: r.row + 1, Message: fmt.Sprintf("the row is longer than the limit of %s", size(2*r.maxCell))}
+			return r.failure
 		}
 		want := 2 * (r.end - r.pos)
 		if r.end-r.pos < r.maxCell { // where an open quote is found out, it need not be more
@@ -203,6 +218,54 @@ func (r *Reader) ReadRow(b *stream.Batch) error {
 		for more := true; more; more = r.end-r.pos < want && r.readErr == nil {
 			r.fill()
 		}
+	}
+}
+
+// ReadBlank appends the empty lines that the buffer holds next. The last one is left to
+// [Reader.ReadRow]: what comes behind a CR is not known there.
+func (r *Reader) ReadBlank(b *stream.Batch) int {
+	if !r.stop['\n'] || r.delim == '\n' || r.delim == '\r' || r.failure != nil {
+		return 0
+	}
+	buf := r.buf[r.pos:r.end]
+	if len(buf) < 2 || buf[0] != '\n' && buf[0] != '\r' {
+		return 0
+	}
+	p, n := 0, 0
+	for ; p+1 < len(buf) && n < stream.MaxRows; n++ {
+		if buf[p] == '\n' {
+			p++
+		} else if buf[p] != '\r' {
+			break
+		} else if buf[p+1] == '\n' {
+			p += 2
+		} else {
+			p++
+		}
+	}
+	if most := stream.MaxRows - b.Rows(); n > most { // the batch has no room for all: count again
+		n = 0
+		for p = 0; n < most; n++ {
+			if buf[p] == '\r' && buf[p+1] == '\n' {
+				p++
+			}
+			p++
+		}
+	}
+	n = b.AppendBlankRows(r.row+1, n)
+	r.pos += p
+	r.given += int64(p)
+	r.row += int64(n)
+	return n
+}
+
+// shrink lets a large buffer go that a row needed.
+func (r *Reader) shrink() {
+	if n := len(r.buf); n > keepBuffer && r.end-r.pos <= bufferBytes {
+		buf := make([]byte, bufferBytes)
+		r.end = copy(buf, r.buf[r.pos:r.end])
+		r.buf, r.pos = buf, 0
+		stream.Freed(n)
 	}
 }
 
@@ -220,8 +283,15 @@ func (r *Reader) fill() {
 		r.end = copy(r.buf, r.buf[r.pos:r.end])
 		r.pos = 0
 	}
-	if r.end == len(r.buf) {
-		r.buf = append(r.buf, make([]byte, len(r.buf))...)
+	if n := len(r.buf); r.end == n {
+		want, whole := 2*n, r.maxCell+bufferBytes // the longest cell, with what follows it
+		if n < whole && want >= r.maxCell {
+			want = whole
+		}
+		buf := make([]byte, want)
+		copy(buf, r.buf)
+		r.buf = buf
+		stream.Freed(n)
 	}
 	for range 100 {
 		n, err := r.text.Read(r.buf[r.end:])
@@ -240,7 +310,7 @@ func (r *Reader) parse(b *stream.Batch) (int, error) {
 	buf := r.buf[r.pos:r.end]
 	last := r.readErr == io.EOF
 	p := 0
-	for column := 1; ; column++ {
+	for column := r.cells + 1; ; column++ {
 		if column > r.maxCols {
 			return 0, &format.Error{Code: format.CodeSource, Row: r.row + 1, Message: fmt.Sprintf("the row has more than %d columns, the limit", r.maxCols)}
 		}
@@ -328,6 +398,10 @@ func (r *Reader) parse(b *stream.Batch) (int, error) {
 			return p + 1, nil
 		}
 		p += 1 + len(r.delimRest)
+		if p > bufferBytes/2 { // of a long row
+			r.pos, r.taken, r.cells = r.pos+p, r.taken+p, column
+			buf, p = buf[p:], 0
+		}
 	}
 }
 

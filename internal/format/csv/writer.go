@@ -2,6 +2,7 @@ package csv
 
 import (
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/datahq/specstore/internal/stream"
@@ -55,20 +56,58 @@ func (w *Writer) WriteHeader(labels []string) error {
 func (w *Writer) WriteBatch(b *stream.Batch) error {
 	for r := range b.Rows() {
 		width := b.Width(r)
+		if width == 1 && len(b.Cell(r, 0)) == 0 {
+			w.buf = append(w.buf, "\"\"\r\n"...)
+			if len(w.buf) >= writeBytes {
+				if err := w.Close(); err != nil {
+					return err
+				}
+			}
+			continue
+		}
 		for c := range width {
 			if c > 0 {
 				w.buf = append(w.buf, ',')
 			}
-			w.buf = appendCell(w.buf, b.Cell(r, c))
-		}
-		if width == 1 && len(b.Cell(r, 0)) == 0 {
-			w.buf = append(w.buf, '"', '"')
+			cell := b.Cell(r, c)
+			if len(cell) >= writeBytes {
+				if err := w.writeLarge(cell); err != nil {
+					return err
+				}
+				continue
+			}
+			w.buf = appendCell(w.buf, cell)
 		}
 		w.buf = append(w.buf, '\r', '\n')
 		if err := w.spill(); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// writeLarge writes a cell in pieces, so that it is not in memory twice.
+func (w *Writer) writeLarge(cell []byte) error {
+	if !slices.ContainsFunc(cell, func(c byte) bool { return special[c] }) {
+		if err := w.Close(); err != nil {
+			return err
+		}
+		_, err := w.w.Write(cell)
+		return err
+	}
+	w.buf = append(w.buf, '"')
+	for piece := range slices.Chunk(cell, writeBytes) {
+		for _, c := range piece {
+			if c == '"' {
+				w.buf = append(w.buf, '"')
+			}
+			w.buf = append(w.buf, c)
+		}
+		if err := w.spill(); err != nil {
+			return err
+		}
+	}
+	w.buf = append(w.buf, '"')
 	return nil
 }
 

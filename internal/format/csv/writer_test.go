@@ -222,3 +222,105 @@ func BenchmarkPipe(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.N*rows)/b.Elapsed().Seconds(), "rows/s")
 }
+
+// TestLargeCells: cells that are written in pieces are read as they were.
+func TestLargeCells(t *testing.T) {
+	t.Parallel()
+	long := func(unit string) string { return strings.Repeat(unit, 300_000/len(unit)+1) }
+	rows := [][]string{
+		{long("plain"), "1", long("é")},
+		{long(`a "quoted" `), long("\""), long(",\r\n")},
+		{"2", long("x") + "\"", ""},
+		{long("x"), long("y"), ""},
+	}
+	body := write(t, []string{"a", "b", "c"}, rows...)
+	body = strings.TrimSuffix(body, "\r\n") // the last cell, an empty one, ends with the file
+	for _, r := range []io.Reader{strings.NewReader(body), iotest.HalfReader(strings.NewReader(body)), iotest.DataErrReader(strings.NewReader(body))} {
+		_, got, err := readFrom(r, ours.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, row := range rows {
+			if i >= len(got) || !slices.Equal(got[i].cells, row) {
+				t.Fatalf("row %d is another one", i+1)
+			}
+		}
+	}
+}
+
+// TestLongRowFails: an error in the midst of a long row is given again, and the row that
+// was begun is not.
+func TestLongRowFails(t *testing.T) {
+	t.Parallel()
+	for name, bad := range map[string]string{"NUL": "a\x00b", "long cell": strings.Repeat("y", 1_100_000)} {
+		body := "a,b,c,d\n1,2,3,4\n" + strings.Repeat("x", 400_000) + "," + strings.Repeat("x", 400_000) + "," + bad + ",1\n5,6,7,8\n"
+		r, err := ours.NewReader(strings.NewReader(body), ours.Options{MaxCell: 1_000_000})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Header(); err != nil {
+			t.Fatal(err)
+		}
+		b, err := r.Next()
+		if err != nil || b.Rows() != 1 {
+			t.Fatalf("%s: %v", name, err)
+		}
+		for range 3 {
+			if _, err := r.Next(); err == nil || !strings.Contains(err.Error(), "row 3") {
+				t.Errorf("%s: got %v, want an error of row 3", name, err)
+			}
+		}
+	}
+}
+
+// TestBlankLines: empty lines are rows of one empty cell, whatever ends them and however
+// they come.
+func TestBlankLines(t *testing.T) {
+	t.Parallel()
+	for _, end := range []string{"\n", "\r\n", "\r"} {
+		for _, lines := range []int{1, 2, 1023, 1024, 1025, 5000} {
+			body := "a" + end + strings.Repeat(end, lines) + "b" + end + strings.Repeat(end, lines)
+			for i, r := range []io.Reader{strings.NewReader(body), iotest.OneByteReader(strings.NewReader(body))} {
+				_, got, err := readFrom(r, ours.Options{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(got) != 2*lines+1 {
+					t.Fatalf("%q, %d lines, reader %d: %d rows", end, lines, i, len(got))
+				}
+				for j, row := range got {
+					want := ""
+					if j == lines {
+						want = "b"
+					}
+					if row.number != int64(j+2) || len(row.cells) != 1 || row.cells[0] != want {
+						t.Fatalf("%q, %d lines, reader %d: row %d is %v", end, lines, i, j, row)
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestMixedBlankLines: line ends of all kinds in any order are what they are one by one.
+func TestMixedBlankLines(t *testing.T) {
+	t.Parallel()
+	for n := range 243 {
+		body := "a\n"
+		want := 0
+		for k, left := 0, n; k < 5; k, left = k+1, left/3 {
+			body += []string{"\n", "\r", "\r\n"}[left%3]
+		}
+		for s := strings.TrimPrefix(body, "a\n"); s != ""; want++ {
+			if rest, ok := strings.CutPrefix(s, "\r\n"); ok {
+				s = rest
+			} else {
+				s = s[1:]
+			}
+		}
+		_, got, err := readFrom(strings.NewReader(body), ours.Options{})
+		if err != nil || len(got) != want {
+			t.Errorf("%q: %d rows, want %d (%v)", body, len(got), want, err)
+		}
+	}
+}

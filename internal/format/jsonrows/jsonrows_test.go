@@ -183,3 +183,24 @@ func TestValues(t *testing.T) {
 		}
 	}
 }
+
+// TestLargeStrings: strings that are written in pieces have the bytes of those that are
+// not.
+func TestLargeStrings(t *testing.T) {
+	t.Parallel()
+	long := func(unit string) string { return strings.Repeat(unit, 300_000/len(unit)+1) }
+	row := []string{long("plain"), long(`a "quoted" \ `), long("é\n"), "short", long("\x01")}
+	names := []string{"a", "b", "c", "d", "e"}
+	want := write(t, names, batch(row, row))
+	var out strings.Builder
+	w := jsonrows.NewWriter(&out, names, make([]func(dst, text []byte) []byte, len(names)))
+	if err := w.WriteBatch(batch(row, row)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if out.String() != want {
+		t.Error("the bytes are others")
+	}
+}

@@ -134,8 +134,15 @@ func (s *computedFields) Process(_ context.Context, _ *Env, p *Package) (*Packag
 				}
 				return row.get(name)
 			}
+			size := 0
+			for c := range b.Width(r) {
+				size += len(b.Cell(r, c))
+			}
 			for i, c := range s.fields {
 				k, text, err := c.compute(cells[i].text[:0], get)
+				if size += len(text); err == nil && size > stream.MaxRowBytes {
+					err = invalid("field %q: the row that is made is longer than %d MiB, the limit of a row", nameOf(c.target), stream.MaxRowBytes>>20)
+				}
 				if err != nil {
 					return rowError(t, b.Number(r), err)
 				}

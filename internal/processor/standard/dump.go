@@ -277,6 +277,9 @@ func (w *dumping) table(t *Table, yield func(*Table, error) bool) (bool, error) 
 			}
 			kept.EndRow(b.Number(r))
 		}
+		if err := tooLong(t.Resource, kept); err != nil {
+			return nil, err
+		}
 		if err := out.write(kept); err != nil {
 			return nil, err
 		}
@@ -405,6 +408,9 @@ func (w *dumping) writer(t *Table, to io.Writer) (*tableWriter, error) {
 					texts.Append(w.text(cast, b.Kind(r, c), b.Cell(r, c)))
 				}
 				texts.EndRow(b.Number(r))
+			}
+			if err := tooLong(t.Resource, texts); err != nil {
+				return err
 			}
 			return out.WriteBatch(texts)
 		}, out.Close}, out.WriteHeader(names)

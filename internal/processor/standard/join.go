@@ -635,6 +635,9 @@ func (m *merger) merged(t *Table, groups *groupStore) iter.Seq2[*stream.Batch, e
 			out.Reset()
 			readRow(rec.Value[8:], in)
 			if err = m.write(in, 0, gathered, out); err == nil {
+				err = tooLong(t.Resource, out)
+			}
+			if err == nil {
 				value = appendRow(append(value[:0], 0), out, 0)
 				err = byPlace.Add(rec.Value[:8], value)
 			}

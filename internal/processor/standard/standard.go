@@ -205,7 +205,7 @@ func Empty() *Package {
 
 // NewTable makes the table of a streaming resource.
 func NewTable(resource map[string]any, rows iter.Seq2[*stream.Batch, error]) *Table {
-	return &Table{Resource: resource, Columns: columns(resource), Rows: rows}
+	return &Table{Resource: resource, Columns: columns(resource), Rows: bounded(resource, rows)}
 }
 
 // columns are the names of a resource's fields.

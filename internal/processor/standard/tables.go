@@ -1,6 +1,7 @@
 package standard
 
 import (
+	"fmt"
 	"iter"
 
 	"github.com/datahq/specstore/internal/errs"
@@ -62,6 +63,41 @@ func eachRowTimes(rows iter.Seq2[*stream.Batch, error], times int, f func(b *str
 			yield(out, nil)
 		}
 	}
+}
+
+// bounded gives rows, and the error of one that is longer than rows may be: it is made
+// of others, and those that are read are not.
+func bounded(resource map[string]any, rows iter.Seq2[*stream.Batch, error]) iter.Seq2[*stream.Batch, error] {
+	return func(yield func(*stream.Batch, error) bool) {
+		for b, err := range rows {
+			if err == nil {
+				err = tooLong(resource, b)
+			}
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if !yield(b, nil) {
+				return
+			}
+		}
+	}
+}
+
+// tooLong is the error of a batch with a row that is too long.
+func tooLong(resource map[string]any, b *stream.Batch) error {
+	row, cell, over := b.TooLong()
+	if !over {
+		return nil
+	}
+	where := fmt.Sprintf("resource %q", nameOf(resource))
+	if row < b.Rows() {
+		where += fmt.Sprintf(", row %d", b.Number(row))
+	}
+	if names := columns(resource); cell < len(names) {
+		where += fmt.Sprintf(", field %q", names[cell])
+	}
+	return invalid("%s: the row that is made is longer than %d MiB, the limit of a row", where, stream.MaxRowBytes>>20)
 }
 
 // copyRow appends a row as it is.

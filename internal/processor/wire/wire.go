@@ -300,6 +300,9 @@ func (r *rowReader) parse(line []byte, b *stream.Batch) error {
 		b.AppendKind(stream.JSON, python.JSON{}.Append(nil, others))
 	}
 	b.EndRow(r.row)
+	if _, _, over := b.TooLong(); over {
+		return errs.New(errs.Invalid, "wire", "the row is longer than %d MiB, the limit", stream.MaxRowBytes>>20)
+	}
 	return nil
 }
 
