@@ -99,6 +99,9 @@ func serverConfig(env *Env, cmd *cobra.Command) (*config, error) {
 	if c.limits, err = runLimits(env); err != nil {
 		return nil, err
 	}
+	if c.limits.Time > longestRun {
+		return nil, wrong("SPECSTORE_RUN_TIMEOUT", "%s is more than 23h, which is the most that a server has for a run", c.limits.Time)
+	}
 	if c.logFormat != "text" && c.logFormat != "json" {
 		return nil, wrong("SPECSTORE_LOG", "%q is neither text nor json", c.logFormat)
 	}
@@ -195,7 +198,10 @@ func (c *config) chooseRunner(env *Env, wrong func(name, format string, args ...
 	return nil
 }
 
-const leastMemory = 64 << 20 // bytes, for the program itself
+const (
+	leastMemory = 64 << 20       // bytes, for the program itself
+	longestRun  = 23 * time.Hour // the ticket of a run is good for a day
+)
 
 // runLimits reads the limits of a run; what is not set is zero, which is the default.
 func runLimits(env *Env) (l runner.Limits, err error) {

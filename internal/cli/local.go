@@ -350,7 +350,15 @@ func cause(err error) error {
 	return err
 }
 
-func newFetch(env *Env) (*fetch.Client, error) { return fetch.New(fetchConfig(env)) }
+func newFetch(env *Env) (*fetch.Client, error) {
+	limits, err := runLimits(env)
+	if err != nil {
+		return nil, err
+	}
+	c := fetchConfig(env)
+	c.MaxBytes = limits.Source
+	return fetch.New(c)
+}
 
 func fetchConfig(env *Env) fetch.Config {
 	return fetch.Config{Allow: list(env.Getenv("SPECSTORE_FETCH_ALLOW"))}

@@ -28,7 +28,7 @@ type process struct {
 	db      *sqldb.DB
 	queue   *jobs.Queue  // nil where no flows are run
 	runs    *runner.Pool // nil before it is started
-	temp    string       // this process's own
+	scratch *scratch     // nil before it is made
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 }
@@ -44,22 +44,6 @@ func (c *config) openDatabase(ctx context.Context) (*sqldb.DB, *registry.Store, 
 		return nil, nil, errors.Join(err, db.Close())
 	}
 	return db, store, nil
-}
-
-// scratch makes the folder of this process's files in the making. A process that is
-// alone, as the database's lock says, clears away what others left behind; one that
-// is not has a folder of its own.
-func (c *config) scratch(alone bool) (string, error) {
-	temp := filepath.Join(c.data, "tmp")
-	if alone {
-		if err := os.RemoveAll(temp); err != nil {
-			return "", err
-		}
-	}
-	if err := private.Folder(temp); err != nil || alone {
-		return temp, err
-	}
-	return os.MkdirTemp(temp, "process-")
 }
 
 // start wires a service and lets it run flows, unless there are to be no workers.
@@ -81,14 +65,15 @@ func (c *config) start(ctx context.Context, env *Env) (_ *process, err error) {
 	if p.db, store, err = c.openDatabase(ctx); err != nil {
 		return nil, err
 	}
-	if p.temp, err = c.scratch(p.db.Single()); err != nil {
+	if p.scratch, err = openScratch(filepath.Join(c.data, "tmp"), filepath.Join(c.data, "pkgstore"), p.db.Single()); err != nil {
 		return nil, err
 	}
 	if p.parts, err = c.parts(ctx, env, store); err != nil {
 		return nil, err
 	}
-	p.runs = runner.NewPool(runner.Config{Places: p.parts.places, Limits: c.limits, Keep: c.workers, Temp: p.temp, Log: p.log})
-	p.parts.Log, p.parts.Temp, p.parts.Redact, p.parts.Runs = p.log, p.temp, c.redact, p.runs
+	p.parts.places.Mark = p.scratch.mark
+	p.runs = runner.NewPool(runner.Config{Places: p.parts.places, Limits: c.limits, Keep: c.workers, Temp: p.scratch.dir, Log: p.log})
+	p.parts.Log, p.parts.Temp, p.parts.Redact, p.parts.Runs = p.log, p.scratch.dir, c.redact, p.runs
 	queue, err := jobs.New(ctx, p.db, jobs.Config{
 		Workers: max(c.workers, 1), Log: p.log, Run: func(ctx context.Context) error { return p.service.RunNext(ctx) },
 	})
@@ -132,8 +117,8 @@ func (p *process) stop(ctx context.Context) (err error) {
 	if p.runs != nil {
 		p.runs.Close()
 	}
-	if p.temp != "" {
-		err = errors.Join(err, os.RemoveAll(p.temp))
+	if p.scratch != nil {
+		err = errors.Join(err, p.scratch.close())
 	}
 	if p.db != nil {
 		err = errors.Join(err, p.db.Close())

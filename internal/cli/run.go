@@ -3,9 +3,11 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/datahq/specstore/internal/engine"
@@ -13,6 +15,7 @@ import (
 	"github.com/datahq/specstore/internal/flowspec"
 	"github.com/datahq/specstore/internal/plan"
 	"github.com/datahq/specstore/internal/processor/standard"
+	"github.com/datahq/specstore/internal/runner"
 	"github.com/spf13/cobra"
 )
 
@@ -34,6 +37,10 @@ the order of their dependencies, relative to the folder of the file, and their
 steps write where they say, so there is no --out; with ID only that pipeline runs,
 and what it depends on. All is checked first; no program is started, so steps that
 are code are refused.
+
+A run fails that reaches a limit: SPECSTORE_RUN_TIMEOUT (6h), SPECSTORE_RUN_MEMORY
+(1GiB), SPECSTORE_RUN_DISK (eight times the sources, at least 1GiB); a source does
+that is longer than SPECSTORE_MAX_SOURCE_BYTES (64GiB).
 
 Exit codes: 0 the flow succeeded, 1 it failed, 2 wrong usage or spec.`,
 		Example: "  specstore run examples/elements --out /tmp/elements\n  specstore run pipeline-spec.yaml prices",
@@ -111,6 +118,10 @@ func runFlow(ctx context.Context, env *Env, path, out string, asJSON, quiet bool
 	if err != nil {
 		return exit(exitUsage, err)
 	}
+	limits, err := runLimits(env)
+	if err != nil {
+		return exit(exitUsage, err)
+	}
 	dir, err := openFolder(filepath.Clean(out))
 	if err != nil {
 		return exit(exitUsage, err)
@@ -124,37 +135,50 @@ func runFlow(ctx context.Context, env *Env, path, out string, asJSON, quiet bool
 	if !isDir(path) {
 		base = filepath.Dir(path)
 	}
-	outcome, err := engine.Execute(ctx, engine.Flow{
-		Pipelines: pipelines,
-		Sources:   &localSources{base: base, inside: true, fetch: fetcher},
-		Sink:      dir,
-		Temp:      temp,
-		Report: func(_ context.Context, news []engine.Event) error {
-			for _, e := range news {
-				if !quiet && !asJSON {
-					fmt.Fprintln(env.Stderr, newsLine(e))
+	result := runResult{FlowID: pipelines[len(pipelines)-1].ID, State: stateOf(false), Pipelines: map[string]runPipeline{}}
+	var mu sync.Mutex // a run that reached a limit may go on for a moment
+	var outcome *engine.Outcome
+	err = limits.Here(ctx, temp, &localSources{base: base, inside: true, fetch: fetcher}, func(ctx context.Context, sources engine.Sources) (err error) {
+		outcome, err = engine.Execute(ctx, engine.Flow{
+			Pipelines: pipelines, Sources: sources, Sink: dir, Temp: temp, MaxSource: limits.Source,
+			Report: func(_ context.Context, news []engine.Event) error {
+				mu.Lock()
+				defer mu.Unlock()
+				for _, e := range news {
+					if e.Kind == engine.Finish {
+						result.add(e.Pipeline, e.Success, e.Errors, e.Result)
+					}
+					if !quiet && !asJSON {
+						fmt.Fprintln(env.Stderr, newsLine(e))
+					}
 				}
-			}
-			return nil
-		},
+				return nil
+			},
+		})
+		return err
 	})
+	if errors.Is(err, runner.ErrLimit) {
+		mu.Lock()
+		defer mu.Unlock()
+		return result.ended(env, pipelines, errs.Detail(err), asJSON)
+	}
 	if err != nil {
 		return err
 	}
 	if err := dir.commit(outcome.Success); err != nil {
 		return err
 	}
-	flowID := pipelines[len(pipelines)-1].ID
+	return result.print(env, outcome, out, asJSON, quiet)
+}
+
+// print tells how a run came to its end.
+func (r *runResult) print(env *Env, outcome *engine.Outcome, out string, asJSON, quiet bool) error {
+	r.State = stateOf(outcome.Success)
+	for _, p := range outcome.Pipelines {
+		r.add(p.ID, p.Success, p.Errors, p.Result)
+	}
 	if asJSON {
-		result := runResult{flowID, stateOf(outcome.Success), map[string]runPipeline{}}
-		for _, p := range outcome.Pipelines {
-			rp := runPipeline{State: stateOf(p.Success), Errors: append([]string{}, p.Errors...)}
-			if p.Result != nil {
-				rp.Stats = &p.Result.Stats
-			}
-			result.Pipelines[p.ID] = rp
-		}
-		if err := writeJSON(env.Stdout, result); err != nil {
+		if err := writeJSON(env.Stdout, r); err != nil {
 			return err
 		}
 	} else {
@@ -164,13 +188,40 @@ func runFlow(ctx context.Context, env *Env, path, out string, asJSON, quiet bool
 			}
 		}
 		if outcome.Success && !quiet {
-			fmt.Fprintf(env.Stdout, "SUCCEEDED %s: %s\n", flowID, filepath.Join(out, "datapackage.json"))
+			fmt.Fprintf(env.Stdout, "SUCCEEDED %s: %s\n", r.FlowID, filepath.Join(out, "datapackage.json"))
 		}
 	}
 	if !outcome.Success {
-		return exit(exitData, fmt.Errorf("FAILED %s", flowID))
+		return exit(exitData, fmt.Errorf("FAILED %s", r.FlowID))
 	}
 	return nil
+}
+
+// add notes how a pipeline ended.
+func (r *runResult) add(id string, success bool, errors []string, result *engine.Result) {
+	p := runPipeline{State: stateOf(success), Errors: append([]string{}, errors...)}
+	if result != nil {
+		p.Stats = &result.Stats
+	}
+	r.Pipelines[id] = p
+}
+
+// ended prints the outcome of a run that was ended: what had not come to its end has
+// failed for the reason.
+func (r *runResult) ended(env *Env, pipelines []plan.Pipeline, reason string, asJSON bool) error {
+	for _, p := range pipelines {
+		if _, ok := r.Pipelines[p.ID]; !ok {
+			r.add(p.ID, false, []string{reason}, nil)
+		}
+	}
+	if asJSON {
+		if err := writeJSON(env.Stdout, r); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintf(env.Stderr, "%s:\n  %s\n", r.FlowID, reason)
+	}
+	return exit(exitData, fmt.Errorf("FAILED %s", r.FlowID))
 }
 
 // newsLine is what a person reads of an event.

@@ -18,6 +18,7 @@ import (
 	"github.com/datahq/specstore/internal/pipelinespec"
 	"github.com/datahq/specstore/internal/processor/standard"
 	"github.com/datahq/specstore/internal/processor/wire"
+	"github.com/datahq/specstore/internal/runner"
 	"github.com/spf13/cobra"
 )
 
@@ -235,7 +236,16 @@ func runPipelines(ctx context.Context, env *Env, raw map[string]any, path, id st
 		return err
 	}
 	defer done()
-	results, err := spec.Run(ctx, *world, func(id string, r *pipelinespec.Result) {
+	limits, err := runLimits(env)
+	if err != nil {
+		return exit(exitUsage, err)
+	}
+	temp := world.Temp
+	if limits.Disk == 0 {
+		temp = "" // how much the steps read is not known, so there is no default
+	}
+	var results []pipelinespec.Result
+	tell := func(id string, r *pipelinespec.Result) {
 		if quiet || asJSON {
 			return
 		}
@@ -247,7 +257,14 @@ func runPipelines(ctx context.Context, env *Env, raw map[string]any, path, id st
 		default:
 			fmt.Fprintln(env.Stderr, "FAILED     "+id)
 		}
+	}
+	err = limits.Here(ctx, temp, nil, func(ctx context.Context, _ engine.Sources) (err error) {
+		results, err = spec.Run(ctx, *world, tell)
+		return err
 	})
+	if errors.Is(err, runner.ErrLimit) {
+		return exit(exitData, fmt.Errorf("FAILED %s: %s", filepath.Base(path), errs.Detail(err)))
+	}
 	if err != nil {
 		return err
 	}

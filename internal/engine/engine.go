@@ -156,6 +156,10 @@ type Flow struct {
 	// Report is given the news, those together that came together, in order. Where it
 	// fails the flow stops with its error.
 	Report func(ctx context.Context, news []Event) error
+	// MaxSource is how many bytes of one source are read, all parts of it together, and
+	// how many it may unpack to; 0 is no limit for the one and 64 GiB for the other.
+	// What is longer fails what is made of the source.
+	MaxSource int64
 	// Temp is an existing folder for files in the making; the caller removes it.
 	Temp string
 	// Done holds what pipelines published in an earlier attempt. Those whose files

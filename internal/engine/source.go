@@ -206,7 +206,7 @@ func (s *source) rows() int64 {
 
 // counted reads a source and tells how far it has come, until its context ends.
 func (r *run) counted(ctx context.Context, s *source, body io.Reader) io.Reader {
-	return &counted{r: &bound{ctx, body}, note: func(n int64) {
+	return &counted{r: &bound{ctx, body}, most: r.MaxSource, note: func(n int64) {
 		r.Progress.set(s.nodes(), Count{Rows: s.rows(), Bytes: n, TotalBytes: s.info.Size})
 	}}
 }
@@ -228,12 +228,16 @@ func (b *bound) Read(p []byte) (int, error) {
 type counted struct {
 	r        io.Reader
 	n, noted int64
+	most     int64 // bytes; 0 is no limit
 	note     func(int64)
 }
 
 func (c *counted) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
 	c.n += int64(n)
+	if c.most > 0 && c.n > c.most {
+		return 0, errs.New(errs.Invalid, "engine.read", "the source has more than %d bytes (SPECSTORE_MAX_SOURCE_BYTES)", c.most)
+	}
 	if c.n-c.noted > 1<<20 || err != nil {
 		c.noted = c.n
 		c.note(c.n)

@@ -125,7 +125,7 @@ func (r *run) readTable(ctx context.Context, t *table, from tables.Source) error
 // one checks, and one an output writes. It returns when all have ended.
 func (r *run) pump(ctx context.Context, t *table, from tables.Source) error {
 	pool := &stream.Pool{}
-	reader, labels, err := openTable(ctx, from, tables.Options{Resource: t.resource.Added, Pool: pool, Temp: r.Temp})
+	reader, labels, err := openTable(ctx, from, tables.Options{Resource: t.resource.Added, Pool: pool, Temp: r.Temp, MaxUnpacked: r.MaxSource})
 	if err != nil {
 		return err
 	}

@@ -37,6 +37,7 @@ const (
 type Local struct {
 	root *os.Root
 	dir  string // absolute
+	mark string // that names of temporary files begin with
 
 	mu    sync.Mutex
 	known map[string]bool // folders whose entry in their parent is on disk
@@ -64,6 +65,40 @@ func OpenLocal(dir string) (*Local, error) {
 		return nil, fmt.Errorf("objstore: %w", err)
 	}
 	return l, nil
+}
+
+// Mark has the names of the temporary files that this one writes begin with a text of
+// letters, digits and "-", so that [Clear] finds them when their writer has died. It is
+// for before the first use.
+func (l *Local) Mark(mark string) { l.mark = mark }
+
+func (l *Local) temporary() string { return path.Join(reserved, l.mark+rand.Text()) }
+
+// Clear removes the temporary files whose names begin with a text from the store below a
+// folder, which need not be there. Nobody may be writing under such a mark.
+func Clear(dir, prefix string) error {
+	root, err := os.OpenRoot(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("objstore.Clear: %w", err)
+	}
+	defer root.Close()
+	l := &Local{root: root}
+	entries, err := l.readDir(reserved)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("objstore.Clear: %w", err)
+	}
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), prefix) {
+			continue
+		}
+		if err := root.Remove(path.Join(reserved, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("objstore.Clear: %w", err)
+		}
+	}
+	return nil
 }
 
 // Close frees the folder. Objects that are open stay so.
@@ -94,7 +129,7 @@ func (l *Local) Create(ctx context.Context, key string) (Writer, error) {
 	if err := check(ctx, key); err != nil {
 		return nil, err
 	}
-	temp := path.Join(reserved, rand.Text())
+	temp := l.temporary()
 	f, err := l.root.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, failure(err, "objstore.Create", key)
@@ -120,7 +155,7 @@ func (l *Local) Import(ctx context.Context, key, localPath string) error {
 		return fmt.Errorf("objstore: import: %w", err)
 	}
 	defer f.Close()
-	temp := path.Join(reserved, rand.Text())
+	temp := l.temporary()
 	full := filepath.Join(l.dir, filepath.FromSlash(temp))
 	// Through the folder of temporary files, since only os.Root looks after the
 	// symbolic links on the way to the target.

@@ -104,7 +104,7 @@ func (c *child) open(p Places) (err error) {
 
 // serve reads the rest of what belongs to a job, runs it and tells how it ended.
 func (c *child) serve(j *Job) error {
-	flow := engine.Flow{Done: map[string]*engine.Result{}, Earlier: map[string][]engine.Earlier{}, Progress: engine.NewProgress(), Log: c.log, Temp: j.Temp}
+	flow := engine.Flow{Done: map[string]*engine.Result{}, Earlier: map[string][]engine.Earlier{}, Progress: engine.NewProgress(), Log: c.log, Temp: j.Temp, MaxSource: j.Source}
 	for {
 		m, ok := <-c.in
 		switch {
@@ -157,6 +157,7 @@ func (c *child) run(j *Job, flow engine.Flow) (*engine.Outcome, error) {
 
 // report gives events to the parent and waits until it has them.
 func (c *child) report(news []engine.Event) error {
+	size := 0
 	for _, n := range news {
 		if n.Cascaded {
 			continue
@@ -176,7 +177,18 @@ func (c *child) report(news []engine.Event) error {
 		if err := c.out.send(message{Kind: kindEvent, Event: e}); err != nil {
 			return err
 		}
+		if size += len(e.Outputs); size > fullReport {
+			if err := c.settle(); err != nil {
+				return err
+			}
+			size = 0
+		}
 	}
+	return c.settle()
+}
+
+// settle ends a report and waits until the parent has done with it.
+func (c *child) settle() error {
 	if err := c.out.send(message{Kind: kindReport}); err != nil {
 		return err
 	}

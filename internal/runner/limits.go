@@ -101,17 +101,35 @@ func (l Limits) watch(ctx context.Context, pid int, temp string, used *usage, st
 	}
 }
 
-// Here holds a run in this process to the limits: the context that it gives ends with
-// an [ErrLimit] as its cause. sources is what the run is to read by. stop must be
-// called at the end.
-func (l Limits) Here(ctx context.Context, temp string, sources engine.Sources) (limited context.Context, counted engine.Sources, stop func()) {
+// graceTime is how long a run in this process has to end after it has reached a limit.
+const graceTime = 200 * time.Millisecond
+
+// Here runs f in this process and holds it to the limits: the context that f gets ends
+// with an [ErrLimit] as its cause, and where f does not end soon after, Here returns
+// that error all the same, while f goes on. So the caller is to end the process then. f
+// reads its sources by what it is given for them.
+func (l Limits) Here(ctx context.Context, temp string, sources engine.Sources, f func(context.Context, engine.Sources) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	used := &usage{}
 	var watching sync.WaitGroup
 	watching.Go(func() { l.watch(ctx, os.Getpid(), temp, used, cancel) })
-	return ctx, &counting{sources, &used.sources}, func() {
-		cancel(nil)
-		watching.Wait()
+	defer watching.Wait()
+	defer cancel(nil)
+	ended := make(chan error, 1)
+	go func() { ended <- f(ctx, &counting{sources, &used.sources}) }()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	if !errors.Is(context.Cause(ctx), ErrLimit) {
+		return <-ended
+	}
+	select {
+	case err := <-ended:
+		return err
+	case <-time.After(graceTime):
+		return context.Cause(ctx)
 	}
 }
 

@@ -14,9 +14,11 @@ import (
 )
 
 const (
-	maxMessage = 64 << 20  // bytes of a message
-	maxReport  = 256 << 20 // bytes of the events that are reported together
-	maxCause   = 4 << 10   // bytes of the cause of a failure
+	maxMessage = 64 << 20 // bytes of a message
+	// What is reported together is held by the parent: a report ends with the event that
+	// makes it longer than this many bytes.
+	fullReport = 8 << 20
+	maxCause   = 4 << 10 // bytes of the cause of a failure
 )
 
 // The kinds of messages. A parent sends a job, the results that it may go on from, and

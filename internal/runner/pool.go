@@ -7,13 +7,17 @@ import (
 	"log/slog"
 	"runtime"
 	"sync"
+	"time"
 
 	"github.com/datahq/specstore/internal/errs"
+	"github.com/datahq/specstore/internal/objstore"
 )
 
 const (
 	maxRuns    = 200       // of a child
 	keepMemory = 128 << 20 // resident bytes of a child that is used again
+
+	startAttempts, startWait = 5, time.Second // of a child
 )
 
 // Config is what a pool needs.
@@ -31,9 +35,11 @@ type Config struct {
 type Pool struct {
 	Config
 
-	mu     sync.Mutex
-	idle   []*process
-	closed bool
+	mu      sync.Mutex
+	idle    []*process
+	closed  bool
+	waiting sync.Cond // for the end of coming
+	coming  bool      // a child is being started that is to wait
 
 	starts   chan chan started
 	warming  sync.WaitGroup
@@ -52,13 +58,36 @@ func NewPool(c Config) *Pool {
 	}
 	c.Keep = max(c.Keep, 1)
 	p := &Pool{Config: c, starts: make(chan chan started)}
+	p.waiting.L = &p.mu
 	keepFiles()
 	p.starting.Go(p.starter)
 	return p
 }
 
-// Warm has a child wait for the first flow. It does not wait until the child does.
-func (p *Pool) Warm() { p.warming.Go(p.warm) }
+// Warm has a child wait for the next flow where none does. It returns before the child
+// has started.
+func (p *Pool) Warm() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.idle) == 0 && !p.closed && !p.coming {
+		p.coming = true
+		p.warming.Go(p.bring)
+	}
+}
+
+// bring starts the child that is coming.
+func (p *Pool) bring() {
+	c, err := p.start()
+	if err != nil {
+		p.Log.Error("no process for runs can be started", "error", err)
+	} else {
+		p.put(c)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.coming = false
+	p.waiting.Broadcast()
+}
 
 // starter starts the children, on one thread for as long as there is a pool: on Linux a
 // child is killed when the thread that started it ends.
@@ -78,25 +107,13 @@ func (p *Pool) start() (*process, error) {
 	return s.process, s.err
 }
 
-// warm has a child wait where none does.
-func (p *Pool) warm() {
+// take gives a child, and says whether it is new. Where none can be started it tries for
+// a while.
+func (p *Pool) take(ctx context.Context) (c *process, fresh bool, err error) {
 	p.mu.Lock()
-	needed := len(p.idle) == 0 && !p.closed
-	p.mu.Unlock()
-	if !needed {
-		return
+	for len(p.idle) == 0 && p.coming {
+		p.waiting.Wait()
 	}
-	c, err := p.start()
-	if err != nil {
-		p.Log.Error("no process for runs can be started", "error", err)
-		return
-	}
-	p.put(c)
-}
-
-// take gives a child, and says whether it is new.
-func (p *Pool) take() (c *process, fresh bool, err error) {
-	p.mu.Lock()
 	if n := len(p.idle); n > 0 {
 		c = p.idle[n-1]
 		p.idle = p.idle[:n-1]
@@ -105,8 +122,17 @@ func (p *Pool) take() (c *process, fresh bool, err error) {
 	if c != nil {
 		return c, false, nil
 	}
-	c, err = p.start()
-	return c, true, err
+	for range startAttempts {
+		if c, err = p.start(); err == nil {
+			return c, true, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, false, context.Cause(ctx)
+		case <-time.After(startWait):
+		}
+	}
+	return nil, false, errs.Wrap(errors.Join(ErrDied, err), errs.Unavailable, "runner.Run", "the process of the run could not be started")
 }
 
 // put has a child wait for another flow, or ends it.
@@ -125,10 +151,17 @@ func (p *Pool) put(c *process) {
 // replace ends a child, and has another one wait.
 func (p *Pool) replace(c *process) {
 	c.end()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.closed {
-		p.warming.Go(p.warm)
+	p.Warm()
+}
+
+// clear removes what a child that has ended left in the making in the stores.
+func (p *Pool) clear(ctx context.Context, at Places) {
+	dir, err := folderOf(at.Packages)
+	if err == nil {
+		err = objstore.Clear(dir, at.Mark)
+	}
+	if err != nil {
+		p.Log.WarnContext(ctx, "files in the making are left in the store of packages", "error", err)
 	}
 }
 
@@ -152,9 +185,9 @@ func (p *Pool) Close() {
 // machine. When Run returns, nothing of the run goes on.
 func (p *Pool) Run(ctx context.Context, j *Job, h Hooks) (success bool, err error) {
 	for {
-		c, fresh, err := p.take()
+		c, fresh, err := p.take(ctx)
 		if err != nil {
-			return false, errs.Wrap(errors.Join(ErrDied, err), errs.Unavailable, "runner.Run", "the process of the run could not be started")
+			return false, err
 		}
 		heard := false
 		success, err := p.run(ctx, c, j, h, &heard)
@@ -170,6 +203,8 @@ func (p *Pool) Run(ctx context.Context, j *Job, h Hooks) (success bool, err erro
 func (p *Pool) run(ctx context.Context, c *process, j *Job, h Hooks, heard *bool) (bool, error) {
 	job := *j
 	job.Places, job.Source = p.Places, p.Limits.orDefault().Source
+	job.Places.Fetch.MaxBytes = job.Source
+	job.Places.Mark = fmt.Sprintf("%s-%d-", p.Places.Mark, c.cmd.Process.Pid)
 	limited, stop := context.WithCancelCause(ctx)
 	used := &usage{}
 	var watching sync.WaitGroup
@@ -195,6 +230,7 @@ func (p *Pool) run(ctx context.Context, c *process, j *Job, h Hooks, heard *bool
 		p.put(c)
 	} else {
 		p.replace(c)
+		p.clear(ctx, job.Places)
 	}
 	return success, err
 }
@@ -217,8 +253,8 @@ func (c *process) converse(ctx context.Context, j *Job, h Hooks, used *usage, he
 		*heard = true
 		switch m.Kind {
 		case kindEvent:
-			if size += n; m.Event == nil || size > maxReport {
-				return false, errs.New(errs.TooLarge, "runner.Run", "what the run publishes is described by more than %d MiB at once", maxReport>>20)
+			if size += n; m.Event == nil || size > fullReport+maxMessage {
+				return false, errs.New(errs.TooLarge, "runner.Run", "what the run publishes is described by more than %d MiB at once", (fullReport+maxMessage)>>20)
 			}
 			events = append(events, *m.Event)
 		case kindReport:

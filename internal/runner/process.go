@@ -110,6 +110,9 @@ func reason(state *os.ProcessState, log string) string {
 		if text, ok := strings.CutPrefix(strings.TrimSpace(line), "fatal error: "); ok {
 			return "the process of the run crashed: " + cut(text, 200)
 		}
+		if strings.HasPrefix(line, "SIG") {
+			return "the process of the run crashed: " + strings.TrimSpace(cut(line, 200))
+		}
 		if strings.HasPrefix(line, "panic: ") {
 			return "the process of the run crashed: a fault of the program, which the server's log shows"
 		}

@@ -53,6 +53,8 @@ type Places struct {
 	// is shown.
 	RawBases []string
 	Fetch    fetch.Config // of all other sources
+	// Mark names files in the making in the stores, by the process that writes them.
+	Mark string
 }
 
 // Job is a flow that is to be run.
@@ -144,11 +146,11 @@ func openStores(p Places) (*stores, error) {
 	if s.fetch, err = fetch.New(p.Fetch); err != nil {
 		return nil, err
 	}
-	raw, err := s.open(p.RawStore)
+	raw, err := s.open(p.RawStore, p.Mark)
 	if err != nil {
 		return nil, err
 	}
-	packages, err := s.open(p.Packages)
+	packages, err := s.open(p.Packages, p.Mark)
 	if err != nil {
 		return nil, errors.Join(err, s.free())
 	}
@@ -157,16 +159,26 @@ func openStores(p Places) (*stores, error) {
 	return s, nil
 }
 
-// open opens the store at an address.
-func (s *stores) open(address string) (objstore.Store, error) {
+// folderOf is the folder of a local store.
+func folderOf(address string) (string, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "file" || u.Host != "" {
-		return nil, errs.New(errs.Internal, "runner.open", "the store of the run is not one that this program opens")
+		return "", errs.New(errs.Internal, "runner.open", "the store of the run is not one that this program opens")
 	}
-	l, err := objstore.OpenLocal(u.Path)
+	return u.Path, nil
+}
+
+// open opens the store at an address.
+func (s *stores) open(address, mark string) (objstore.Store, error) {
+	dir, err := folderOf(address)
 	if err != nil {
 		return nil, err
 	}
+	l, err := objstore.OpenLocal(dir)
+	if err != nil {
+		return nil, err
+	}
+	l.Mark(mark)
 	s.close = append(s.close, l.Close)
 	return l, nil
 }

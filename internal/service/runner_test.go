@@ -157,8 +157,14 @@ func TestExternal(t *testing.T) {
 
 func (f *fixture) rows(table string) (n int) {
 	f.Helper()
+	return f.number(`SELECT COUNT(*) FROM ` + table)
+}
+
+// number asks the database for one.
+func (f *fixture) number(query string, args ...any) (n int) {
+	f.Helper()
 	if err := f.DB.Read(f.Context(), func(ctx context.Context, tx sqldb.Tx) error {
-		return tx.QueryRow(ctx, `SELECT COUNT(*) FROM `+table).Scan(&n)
+		return tx.QueryRow(ctx, query, args...).Scan(&n)
 	}); err != nil {
 		f.Fatal(err)
 	}

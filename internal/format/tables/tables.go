@@ -61,6 +61,8 @@ type Options struct {
 	// Sniff has the delimiter of a text found out where none is named, also beside a
 	// dialect; else a dialect without one means commas.
 	Sniff bool
+	// MaxUnpacked is how many bytes a compressed file may unpack to; 0 is 64 GiB.
+	MaxUnpacked int64
 	// First has the first of several files in a ZIP archive read, where none is named,
 	// as datapackage-pipelines does; else they are an error.
 	First bool
@@ -177,7 +179,7 @@ func open(_ context.Context, src Source, name string, o Options, inside bool) (f
 	case "sqlite":
 		return openSQLite(src, o)
 	}
-	r, err := plain(src.Reader, inside)
+	r, err := plain(src.Reader, inside, o.mostUnpacked())
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package tables
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -75,6 +76,9 @@ func compression(resource map[string]any, name string) (packed, inner string, er
 	return packed, inner, nil
 }
 
+// mostUnpacked is how many bytes a compressed file may unpack to.
+func (o Options) mostUnpacked() int64 { return cmp.Or(o.MaxUnpacked, maxUnpacked) }
+
 // Unpacked is what a compressed file holds. Close frees what that takes.
 type Unpacked struct {
 	Source
@@ -96,7 +100,7 @@ func Unpack(src Source, packed string, o Options) (*Unpacked, error) {
 	var r io.Reader
 	var err error
 	if packed == "gz" {
-		r, err = gunzip(src.Reader)
+		r, err = gunzip(src.Reader, o.mostUnpacked())
 	} else {
 		r, err = u.unzip(src, o)
 	}
@@ -144,7 +148,7 @@ func (h *honest) Read(p []byte) (int, error) {
 
 const gzipMark = "\x1f\x8b"
 
-func gunzip(r io.Reader) (io.Reader, error) {
+func gunzip(r io.Reader, most int64) (io.Reader, error) {
 	in := &honest{r: r}
 	buffered := bufio.NewReaderSize(in, 64<<10)
 	if head, _ := buffered.Peek(2); len(head) == 2 && string(head) != gzipMark {
@@ -157,7 +161,7 @@ func gunzip(r io.Reader) (io.Reader, error) {
 	if err != nil {
 		return nil, damaged("gzip", err)
 	}
-	return &bounded{r: z, in: in, what: "gzip", most: maxUnpacked}, nil
+	return &bounded{r: z, in: in, what: "gzip", most: most}, nil
 }
 
 // bounded gives what is unpacked, up to a bound.
@@ -176,7 +180,7 @@ func (b *bounded) Read(p []byte) (int, error) {
 	if b.n > b.most {
 		why := b.why
 		if why == "" {
-			why = fmt.Sprintf("more than %d GiB, the limit", b.most>>30)
+			why = fmt.Sprintf("more than %d bytes, the limit (SPECSTORE_MAX_SOURCE_BYTES)", b.most)
 		}
 		return 0, &format.Error{Code: format.CodeSource, Message: fmt.Sprintf("the %s file unpacks to %s", b.what, why)}
 	}
@@ -231,8 +235,8 @@ func (u *Unpacked) unzip(src Source, o Options) (io.Reader, error) {
 	u.close = append(u.close, func() { r.Close() })
 	u.Name = entry.Name
 	packedBytes := min(entry.CompressedSize64, uint64(info.Size()))
-	b := &bounded{r: r, what: "ZIP", most: min(max(unratedBytes, maxRatio*int64(packedBytes)), maxUnpacked)}
-	if b.most < maxUnpacked {
+	b := &bounded{r: r, what: "ZIP", most: min(max(unratedBytes, maxRatio*int64(packedBytes)), o.mostUnpacked())}
+	if b.most < o.mostUnpacked() {
 		b.why = fmt.Sprintf("more than %d times its size, the limit: pack it with gzip, or not at all", maxRatio)
 	}
 	return b, nil
@@ -289,7 +293,7 @@ func innerPath(resource map[string]any) (string, error) {
 
 // plain looks at the head of a file that should be text: a packed one that nobody
 // declared is unpacked where it is a stream (gzip), and packed twice is refused.
-func plain(r io.Reader, inside bool) (io.Reader, error) {
+func plain(r io.Reader, inside bool, most int64) (io.Reader, error) {
 	const headBytes = 4
 	head := make([]byte, headBytes)
 	n, err := io.ReadFull(r, head)
@@ -308,11 +312,11 @@ func plain(r io.Reader, inside bool) (io.Reader, error) {
 	case isZip:
 		return nil, &format.Error{Code: format.CodeSource, Message: "the file is a ZIP archive or a workbook: declare its `format`, or `compression` zip"}
 	case isGzip:
-		z, err := gunzip(rest)
+		z, err := gunzip(rest, most)
 		if err != nil {
 			return nil, err
 		}
-		return plain(z, true)
+		return plain(z, true, most)
 	}
 	return rest, nil
 }

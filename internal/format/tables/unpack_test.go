@@ -18,7 +18,7 @@ func TestBounded(t *testing.T) {
 		want string
 	}{
 		{10, "", ""},
-		{9, "", "the gzip file unpacks to more than 0 GiB, the limit"},
+		{9, "", "the gzip file unpacks to more than 9 bytes, the limit (SPECSTORE_MAX_SOURCE_BYTES)"},
 		{9, "too much", "the gzip file unpacks to too much"},
 	} {
 		b, err := io.ReadAll(&bounded{r: strings.NewReader("0123456789"), what: "gzip", most: c.most, why: c.why})

@@ -66,6 +66,7 @@ type Fixture struct {
 	*service.Service
 	DB     *sqldb.DB
 	Queue  *jobs.Queue // not started
+	Where  string      // the working folder of the processes of runs
 	Issuer *auth.Issuer
 
 	objects objstore.Store
@@ -86,17 +87,18 @@ func New(t testing.TB, o Options) *Fixture {
 	}
 	db := testkit.Must(sqldb.Open(ctx, sqldb.Config{URL: o.Database, Trace: o.Trace}))(t)
 	t.Cleanup(func() { _ = db.Close() })
+	where := t.TempDir()
 	runs := runner.NewPool(runner.Config{Places: runner.Places{
 		RawStore: runner.FolderURL(filepath.Join(o.Data, "rawstore")), Packages: runner.FolderURL(filepath.Join(o.Data, "pkgstore")),
 		RawBases: []string{o.PublicURL + "/rawstore/o"}, Fetch: o.Fetch,
-	}, Limits: o.Limits, Keep: 2, Temp: t.TempDir()})
+	}, Limits: o.Limits, Keep: 2, Temp: where})
 	t.Cleanup(runs.Close)
 	objects := func(name string) *objstore.Local {
 		l := testkit.Must(objstore.OpenLocal(filepath.Join(o.Data, name)))(t)
 		t.Cleanup(func() { _ = l.Close() })
 		return l
 	}
-	f := &Fixture{DB: db, Issuer: testkit.Must(issuer())(t), objects: objects("pkgstore")}
+	f := &Fixture{DB: db, Issuer: testkit.Must(issuer())(t), objects: objects("pkgstore"), Where: where}
 	if o.Keys == nil {
 		o.Keys = f.Issuer
 	}
