@@ -71,7 +71,7 @@ func TestTablesFromURLs(t *testing.T) {
 		var stderr bytes.Buffer
 		code := cli.Run(t.Context(), cli.Env{
 			Args: []string{"cat", server.URL + "/data.csv"}, Now: time.Now, Dir: t.TempDir(), Stdout: c.out, Stderr: &stderr,
-			Getenv: func(string) string { return "127.0.0.1" },
+			Getenv: func(k string) string { return map[string]string{"SPECSTORE_FETCH_ALLOW": "127.0.0.1"}[k] },
 		})
 		if code != c.code || code == 0 != (stderr.Len() == 0) {
 			t.Errorf("%T: exit code %d, %s", c.out, code, stderr.String())
