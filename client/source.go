@@ -32,6 +32,7 @@ type Status struct {
 	Created      time.Time           `json:"created"`  // when it was accepted
 	Modified     time.Time           `json:"modified"` // last change of state
 	Attempt      int                 `json:"attempt"`
+	Trigger      string              `json:"trigger"`   // what made the revision: push or schedule
 	Logs         []string            `json:"logs"`      // the last lines
 	ErrorLog     []string            `json:"error_log"` // root failures first
 	Stats        *Stats              `json:"stats"`     // nil until the end
@@ -52,6 +53,35 @@ type Stats struct {
 	Rows        int64  `json:"count_of_rows"`
 	DatasetName string `json:"dataset_name"`
 	Hash        string `json:"hash"`
+}
+
+// Schedule is when further revisions of a dataset are made, and how that went.
+type Schedule struct {
+	Spec     json.RawMessage `json:"spec"`     // as the Flow-Spec has it
+	Next     *time.Time      `json:"next"`     // nil where it is paused
+	Paused   string          `json:"paused"`   // why; empty where it is not
+	Failures int             `json:"failures"` // in a row
+	Last     *struct {
+		Due      time.Time `json:"due"`
+		Revision int64     `json:"revision"` // 0 where none could be made
+		State    string    `json:"state"`
+	} `json:"last"` // the due time that was taken last; nil before the first
+}
+
+// Schedule gives the schedule of a dataset, nil where it has none. A dataset that does not
+// exist or may not be seen is an [*Error] with status 404.
+func (c *Client) Schedule(ctx context.Context, datasetID string) (*Schedule, error) {
+	owner, name, err := dataset(datasetID)
+	if err != nil {
+		return nil, err
+	}
+	var answer struct {
+		Schedule *Schedule `json:"schedule"`
+	}
+	_, err = c.json(ctx, call{
+		method: http.MethodGet, path: []string{"source", owner, name}, query: url.Values{"limit": {"1"}}, repeats: true,
+	}, &answer)
+	return answer.Schedule, err
 }
 
 // Pipeline is how a pipeline of a revision stands.

@@ -52,7 +52,7 @@ type revision struct {
 	attempt, restarts                                    int64
 	created, modified, started, finished, datasetCreated int64
 	errors, logs, stats, folded                          []byte
-	descriptor, planner                                  string
+	descriptor, planner, cause                           string
 	pipelines                                            []pipeline
 }
 
@@ -83,7 +83,7 @@ func readRevision(rows interface {
 func (r *revision) dest(p *pipeline) []any {
 	return append([]any{
 		&r.id, &r.datasetID, &r.owner, &r.name, &r.number, &r.state, &r.spec, &r.findability, &r.runner, &r.attempt, &r.restarts,
-		&r.created, &r.modified, &r.started, &r.finished, &r.datasetCreated, &r.errors, &r.logs, &r.stats, &r.folded, &r.descriptor, &r.planner,
+		&r.created, &r.modified, &r.started, &r.finished, &r.datasetCreated, &r.errors, &r.logs, &r.stats, &r.folded, &r.descriptor, &r.planner, &r.cause,
 	}, p.dest()...)
 }
 

@@ -100,10 +100,10 @@ func (p *postgres) update(ctx context.Context, e event) (state string, err error
 	var seq, started int64
 	var found pipeline
 	err = p.in(ctx, first, func(r pgx.BatchResults) error {
-		var dataset, internal, runner, holder, descriptor string
+		var dataset, internal, runner, holder, descriptor, cause string
 		var number, attempt, restarts, beat int64
 		var folded []byte
-		if err := r.QueryRow().Scan(&dataset, &internal, &number, &state, &runner, &attempt, &restarts, &holder, &beat, &seq, &started, &folded, &descriptor); err != nil {
+		if err := r.QueryRow().Scan(&dataset, &internal, &number, &state, &runner, &attempt, &restarts, &holder, &beat, &seq, &started, &folded, &descriptor, &cause); err != nil {
 			return err
 		}
 		rows, err := r.Query()
@@ -137,7 +137,7 @@ func (p *postgres) upload(ctx context.Context, u upload) (number int64, err erro
 	first := begin()
 	first.Queue(sqlOwner, u.owner, u.name)
 	first.Queue(sqlCount, u.dataset, u.owner, 1000)
-	first.Queue(sqlDataset, u.dataset, u.owner, now, now+86400e6, "published", strings.ToLower(rand.Text()))
+	first.Queue(sqlDataset, u.dataset, u.owner, now, now+86400e6, "published", strings.ToLower(rand.Text()), `"every 1d"`, "push")
 	err = p.in(ctx, first, func(r pgx.BatchResults) error {
 		var name, findability string
 		var count, created int64

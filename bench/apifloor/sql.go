@@ -14,12 +14,12 @@ const (
 	sqlStatus  = `SELECT r.revision_id, r.dataset_id, r.owner, r.owner_name, r.revision, r.status, ` + firstAlone + `r.spec END, r.findability, r.runner, r.attempt, r.restarts,
 		r.created_at, r.updated_at, r.started_at, r.finished_at, r.dataset_created_at,
 		` + firstAlone + `r.errors END, ` + firstAlone + `r.logs END, ` + firstAlone + `r.stats END, ` + firstAlone + `r.pipelines END,
-		r.descriptor_key, r.planner_version, ` + rowState + `p.outputs, COALESCE(p.reused, ''), COALESCE(p.logs, '')
+		r.descriptor_key, r.planner_version, r.caused_by, ` + rowState + `p.outputs, COALESCE(p.reused, ''), COALESCE(p.logs, '')
 		FROM (SELECT (SELECT MIN(x.position) FROM pipelines x WHERE x.flow_id = r.revision_id) AS first_position,
 				r.revision_id, r.dataset_id, d.owner, COALESCE(o.name, '') AS owner_name, r.revision, r.status, r.spec, d.findability, r.runner, r.attempt, r.restarts,
 				r.created_at, r.updated_at, COALESCE(r.started_at, 0) AS started_at, COALESCE(r.finished_at, 0) AS finished_at, d.created_at AS dataset_created_at,
 				r.errors, r.logs, r.stats, r.pipelines,
-				COALESCE(r.descriptor_key, '') AS descriptor_key, COALESCE(r.planner_version, '') AS planner_version
+				COALESCE(r.descriptor_key, '') AS descriptor_key, COALESCE(r.planner_version, '') AS planner_version, COALESCE(r.caused_by, 'push') AS caused_by
 			FROM dataset_revision r JOIN dataset d ON d.identifier = r.dataset_id LEFT JOIN owner o ON o.id = d.owner
 			WHERE d.findability <> 'private' AND r.dataset_id = $1 AND d.deleted_at IS NULL AND r.revision > d.deleted_through AND r.revision = $2) r
 		LEFT JOIN pipelines p ON p.flow_id = r.revision_id AND r.status IN ('pending', 'running')
@@ -28,7 +28,7 @@ const (
 	sqlLock = `
 		UPDATE dataset_revision SET attempt = attempt WHERE revision_id = $1
 		RETURNING dataset_id, internal_id, revision, status, runner, attempt, restarts, COALESCE(holder, ''), beat, event_seq, COALESCE(started_at, 0),
-			pipelines, COALESCE(descriptor_key, '')`
+			pipelines, COALESCE(descriptor_key, ''), COALESCE(caused_by, '')`
 	sqlRows     = `SELECT ` + rowState + `'', '', '' FROM pipelines p WHERE p.flow_id = $1 ORDER BY p.position, p.pipeline_id`
 	sqlPipeline = `
 		UPDATE pipelines SET status = $2, errors = $3, error_count = $4, stats = $5, started_at = $6, finished_at = $7,
@@ -51,9 +51,16 @@ const (
 			THEN (SELECT COUNT(*) FROM (SELECT 1 FROM dataset x WHERE x.owner = $2 AND x.deleted_at IS NULL LIMIT $3) y) ELSE -1 END
 		FROM (SELECT 1) one LEFT JOIN dataset d ON d.identifier = $1`
 	sqlDataset = `
-		INSERT INTO dataset (identifier, owner, created_at, updated_at, scheduled_for, findability, last_revision, internal_id)
-		VALUES ($1, $2, $3, $3, $4, $5, 1, $6)
-		ON CONFLICT (identifier) DO UPDATE SET updated_at = $3, scheduled_for = $4,
+		INSERT INTO dataset (identifier, owner, created_at, updated_at, scheduled_for, findability, last_revision, internal_id, schedule)
+		VALUES ($1, $2, $3, $3, $4, $5, 1, $6, $7)
+		ON CONFLICT (identifier) DO UPDATE SET updated_at = $3,
+			scheduled_for = CASE
+				WHEN $8 = 'schedule' THEN dataset.scheduled_for
+				WHEN dataset.schedule = $7 AND dataset.deleted_at IS NULL AND dataset.scheduled_for > $3 THEN dataset.scheduled_for
+				ELSE $4 END,
+			schedule = CASE WHEN $8 = 'schedule' THEN dataset.schedule ELSE $7 END,
+			schedule_failures = CASE WHEN $8 = 'schedule' THEN dataset.schedule_failures ELSE 0 END,
+			schedule_paused = CASE WHEN $8 = 'schedule' THEN dataset.schedule_paused END,
 			created_at = CASE WHEN dataset.deleted_at IS NULL THEN dataset.created_at ELSE $3 END,
 			findability = CASE
 				WHEN dataset.deleted_at IS NOT NULL THEN $5
@@ -67,8 +74,8 @@ const (
 		RETURNING last_revision, created_at, findability, internal_id`
 	sqlNew = `
 		INSERT INTO dataset_revision (revision_id, dataset_id, revision, status, created_at, updated_at, queued_at, runner,
-			planner_version, idempotency_key, idempotency_hash, findability, spec, event_seq, internal_id)
-		VALUES ($1, $2, $3, $4, $5, $5, $5, $6, $7, $8, $9, $10, $11, $12, $13)`
+			planner_version, idempotency_key, idempotency_hash, findability, spec, event_seq, internal_id, caused_by)
+		VALUES ($1, $2, $3, $4, $5, $5, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`
 	sqlNotify  = `SELECT pg_notify($1, $2)`
 	sqlSetting = `SELECT value FROM setting WHERE name = $1`
 
@@ -153,6 +160,6 @@ func additions(u upload, number, now int64) []statement {
 		events = events[4*n:]
 	}
 	return append(list, statement{sqlNew, []any{
-		flow, u.dataset, number, "pending", now, "embedded", "1", nil, nil, "published", string(u.spec), len(planned), u.internal,
+		flow, u.dataset, number, "pending", now, "embedded", "1", nil, nil, "published", string(u.spec), len(planned), u.internal, "push",
 	}})
 }

@@ -107,11 +107,11 @@ func (s *sqlite) all(ctx context.Context, tx *sql.Tx, list []statement) error {
 func (s *sqlite) update(ctx context.Context, e event) (state string, err error) {
 	flow := e.flow()
 	err = s.in(ctx, func(tx *sql.Tx) error {
-		var dataset, internal, runner, holder, descriptor string
+		var dataset, internal, runner, holder, descriptor, cause string
 		var number, attempt, restarts, beat, seq, started int64
 		var folded []byte
 		if err := tx.StmtContext(ctx, s.statements[sqlLock]).QueryRowContext(ctx, flow).
-			Scan(&dataset, &internal, &number, &state, &runner, &attempt, &restarts, &holder, &beat, &seq, &started, &folded, &descriptor); err != nil {
+			Scan(&dataset, &internal, &number, &state, &runner, &attempt, &restarts, &holder, &beat, &seq, &started, &folded, &descriptor, &cause); err != nil {
 			return err
 		}
 		rows, err := tx.StmtContext(ctx, s.statements[sqlRows]).QueryContext(ctx, flow)
@@ -148,7 +148,7 @@ func (s *sqlite) upload(ctx context.Context, u upload) (number int64, err error)
 		if err := tx.StmtContext(ctx, s.statements[sqlCount]).QueryRowContext(ctx, u.dataset, u.owner, 1000).Scan(&count); err != nil {
 			return err
 		}
-		if err := tx.StmtContext(ctx, s.statements[sqlDataset]).QueryRowContext(ctx, u.dataset, u.owner, now, now+86400e6, "published", strings.ToLower(rand.Text())).
+		if err := tx.StmtContext(ctx, s.statements[sqlDataset]).QueryRowContext(ctx, u.dataset, u.owner, now, now+86400e6, "published", strings.ToLower(rand.Text()), `"every 1d"`, "push").
 			Scan(&number, &created, &findability, &u.internal); err != nil {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"syscall"
 	"time"
+	_ "time/tzdata" // the zones of schedules, where the machine has none
 
 	"github.com/datahq/specstore/internal/cli"
 )

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -61,7 +62,7 @@ did not answer or refused.`,
 	f.StringVar(&o.name, "name", "", "`name` of the dataset")
 	f.StringVar(&o.owner, "owner", "", "owner `ID`; the token's where it is not given")
 	f.StringVar(&o.findability, "findability", "", "published, unlisted or private")
-	f.StringVar(&o.schedule, "schedule", "", "when to make it again, such as `'every 1d'`")
+	f.StringVar(&o.schedule, "schedule", "", "when to make it again: `'every 1d'`, {\"cron\": …, \"timezone\": …}, or none; without it the dataset's schedule stays")
 	f.BoolVar(&o.noWait, "no-wait", false, "leave when the push is accepted")
 	f.BoolVar(&o.asJSON, "json", false, "print the last answer of the server")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "print the end only")
@@ -91,7 +92,9 @@ func push(ctx context.Context, env *Env, cl *client.Client, raw map[string]any, 
 	set(meta, "ownerid", o.owner)
 	set(meta, "dataset", o.name)
 	set(meta, "findability", o.findability)
-	set(raw, "schedule", o.schedule)
+	if err := setSchedule(ctx, cl, raw, o.schedule); err != nil {
+		return err
+	}
 	spec, problems := flowspec.Check(raw)
 	if len(problems) > 0 {
 		return exit(exitUsage, errs.New(errs.Invalid, "cli.push", "the spec is not valid:\n  %s", strings.Join(flowspec.ProblemLines(problems), "\n  ")))
@@ -118,6 +121,47 @@ func push(ctx context.Context, env *Env, cl *client.Client, raw map[string]any, 
 		return show(ctx, env, source, accepted.DatasetID, accepted.Revision(), o.asJSON)
 	}
 	return follow(ctx, env, cl, accepted.DatasetID, accepted.Revision(), o.asJSON, o.quiet)
+}
+
+// setSchedule sets the schedule of a spec: what was asked for, else its own, else the one
+// that the dataset has, since a push without a schedule ends it.
+func setSchedule(ctx context.Context, cl *client.Client, raw map[string]any, asked string) error {
+	switch {
+	case asked == "none":
+		delete(raw, "schedule")
+		return nil
+	case strings.HasPrefix(asked, "{"):
+		var object map[string]any
+		if err := json.Unmarshal([]byte(asked), &object); err != nil {
+			return exit(exitUsage, errs.Wrap(err, errs.Invalid, "cli.push", "--schedule: %q is not JSON", asked))
+		}
+		raw["schedule"] = object
+		return nil
+	case asked != "":
+		raw["schedule"] = asked
+		return nil
+	case raw["schedule"] != nil:
+		return nil
+	}
+	meta, _ := raw["meta"].(map[string]any)
+	owner, _ := meta["ownerid"].(string)
+	name, _ := meta["dataset"].(string)
+	if owner == "" || name == "" || strings.Contains(owner+name, "/") {
+		return nil // the check of the spec says so
+	}
+	schedule, err := cl.Schedule(ctx, owner+"/"+name)
+	if client.StatusCode(err) == http.StatusNotFound || err == nil && schedule == nil {
+		return nil
+	}
+	if err != nil {
+		return serverError(err)
+	}
+	var kept any
+	if err := json.Unmarshal(schedule.Spec, &kept); err != nil {
+		return exit(exitServer, err)
+	}
+	raw["schedule"] = kept
+	return nil
 }
 
 // serviceClient swaps a user token for one of a service. A token that is for a

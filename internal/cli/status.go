@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/datahq/specstore/client"
 	"github.com/datahq/specstore/internal/errs"
@@ -124,7 +125,32 @@ func show(ctx context.Context, env *Env, cl *client.Client, dataset, rev string,
 	if err != nil {
 		return serverError(err)
 	}
-	return showStatus(env.Stdout, status, asJSON)
+	err = showStatus(env.Stdout, status, asJSON)
+	if asJSON {
+		return err
+	}
+	// The status is what was asked for: without the schedule it is shown all the same.
+	if schedule, failed := cl.Schedule(ctx, dataset); failed == nil && schedule != nil {
+		showSchedule(env.Stdout, schedule)
+	}
+	return err
+}
+
+// showSchedule prints when a dataset is made again, and what became of the last time.
+func showSchedule(w io.Writer, s *client.Schedule) {
+	switch {
+	case s.Paused != "":
+		fmt.Fprintf(w, "schedule: %s, PAUSED: %s\n", s.Spec, s.Paused)
+	case s.Next != nil:
+		fmt.Fprintf(w, "schedule: %s, next %s\n", s.Spec, s.Next.UTC().Format(time.RFC3339))
+	}
+	switch {
+	case s.Last == nil:
+	case s.Last.Revision == 0:
+		fmt.Fprintf(w, "  last due %s: no revision could be made\n", s.Last.Due.UTC().Format(time.RFC3339))
+	default:
+		fmt.Fprintf(w, "  last due %s: revision %d, %s\n", s.Last.Due.UTC().Format(time.RFC3339), s.Last.Revision, s.Last.State)
+	}
 }
 
 func showStatus(w io.Writer, s *client.Status, asJSON bool) error {

@@ -47,7 +47,7 @@ type Service interface {
 	Retry(ctx context.Context, token, datasetID, which string) (bool, error)
 	Delete(ctx context.Context, token, datasetID string) error
 	Datasets(ctx context.Context, token, ownerID, after string, limit int) ([]registry.Dataset, error)
-	Revisions(ctx context.Context, token, datasetID string, before int64, limit int) ([]registry.RevisionInfo, error)
+	Revisions(ctx context.Context, token, datasetID string, before int64, limit int) ([]registry.RevisionInfo, *registry.Schedule, error)
 	Plan(ctx context.Context, token, datasetID, which string) ([]plan.Pipeline, error)
 	PipelineLog(ctx context.Context, token, datasetID, which, name string) ([]string, error)
 	Report(ctx context.Context, token, datasetID, which string) (object string, err error)

@@ -51,10 +51,47 @@ type datasetLine struct {
 	Created     string     `json:"created"`
 	Modified    string     `json:"modified"`
 	Scheduled   *string    `json:"scheduled_for"`
+	Schedule    *schedule  `json:"schedule"`
 	Revision    int64      `json:"revision"`
 	State       string     `json:"state"`
 	Outcome     *string    `json:"outcome"`
 	Links       *selfLinks `json:"links"`
+}
+
+// schedule is when a dataset is made again, and how that went.
+type schedule struct {
+	Spec     json.RawMessage `json:"spec"`
+	Next     *string         `json:"next"`
+	Paused   *string         `json:"paused"` // why
+	Failures int64           `json:"failures"`
+	Last     *scheduled      `json:"last"`
+}
+
+// scheduled is the due time that was taken last. Without a revision none could be made.
+type scheduled struct {
+	Due      string  `json:"due"`
+	Revision *int64  `json:"revision"`
+	State    *string `json:"state"`
+}
+
+// scheduleOf returns nil for a dataset without a schedule.
+func scheduleOf(s registry.Schedule) *schedule {
+	if s.Spec == nil {
+		return nil
+	}
+	out := &schedule{Spec: s.Spec, Next: optional(s.Next), Failures: s.Failures}
+	if s.Paused != "" {
+		out.Paused = &s.Paused
+	}
+	if s.LastDue.IsZero() {
+		return out
+	}
+	out.Last = &scheduled{Due: stamp(s.LastDue)}
+	if s.LastRevision > 0 {
+		state, _ := apiState(s.LastState)
+		out.Last.Revision, out.Last.State = &s.LastRevision, &state
+	}
+	return out
 }
 
 type selfLinks struct {
@@ -88,7 +125,7 @@ func (a *api) datasets(w http.ResponseWriter, r *http.Request) error {
 		}
 		out.Datasets = append(out.Datasets, datasetLine{
 			ID: d.ID, Name: strings.TrimPrefix(d.ID, d.OwnerID+"/"), OwnerID: d.OwnerID, Owner: owner, Findability: d.Findability,
-			Created: stamp(d.Created), Modified: stamp(d.Updated), Scheduled: optional(d.ScheduledFor), Revision: d.LastRevision,
+			Created: stamp(d.Created), Modified: stamp(d.Updated), Scheduled: optional(d.Schedule.Next), Schedule: scheduleOf(d.Schedule), Revision: d.LastRevision,
 			State: state, Outcome: outcome, Links: &selfLinks{a.PublicURL + "/source/" + d.ID},
 		})
 	}
@@ -106,6 +143,7 @@ type revisionLine struct {
 	Started  *string         `json:"started"`
 	Finished *string         `json:"finished"`
 	Stats    json.RawMessage `json:"stats"`
+	Trigger  string          `json:"trigger"` // push or schedule
 	Links    *selfLinks      `json:"links"`
 }
 
@@ -120,14 +158,15 @@ func (a *api) revisions(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	dataset, _ := datasetOf(r)
-	list, err := a.Service.Revisions(r.Context(), auth.FromRequest(r), dataset, before, int(limit)+1)
+	list, when, err := a.Service.Revisions(r.Context(), auth.FromRequest(r), dataset, before, int(limit)+1)
 	if err != nil {
 		return err
 	}
 	out := struct {
 		Revisions []revisionLine `json:"revisions"`
 		Next      *int64         `json:"next"`
-	}{Revisions: []revisionLine{}}
+		Schedule  *schedule      `json:"schedule"`
+	}{Revisions: []revisionLine{}, Schedule: scheduleOf(*when)}
 	for i, v := range list {
 		if i == int(limit) {
 			out.Next = &out.Revisions[i-1].Revision
@@ -143,7 +182,7 @@ func (a *api) revisionLine(v registry.RevisionInfo) revisionLine {
 	state, outcome := apiState(v.State)
 	return revisionLine{
 		ID: v.ID, Revision: v.Number, State: state, Outcome: outcome, Created: stamp(v.Created), Modified: stamp(v.Modified),
-		Started: optional(v.Started), Finished: optional(v.Finished), Stats: a.completed(v.ID, v.Stats), Links: &selfLinks{a.PublicURL + "/source/" + v.ID},
+		Started: optional(v.Started), Finished: optional(v.Finished), Stats: a.completed(v.ID, v.Stats), Trigger: v.Cause, Links: &selfLinks{a.PublicURL + "/source/" + v.ID},
 	}
 }
 

@@ -135,6 +135,8 @@ func (a *api) appendStatus(b *writer, r *registry.Revision) {
 	}
 	b.raw(`},"attempt":`)
 	b.number(r.Attempt)
+	b.raw(`,"trigger":`)
+	b.text(r.Cause)
 	b.raw(`,"outcome":`)
 	if outcome == nil {
 		b.raw("null")

@@ -41,8 +41,15 @@ type New struct {
 	// MaxDatasets is how many datasets the owner may have; negative is any number.
 	// It is asked for a new dataset only.
 	MaxDatasets int
-	// ScheduledFor is when the dataset is to be made again; zero is never.
+	// Schedule is the schedule of the spec, nil for none, and ScheduledFor when the dataset
+	// is to be made again by it. A schedule that the dataset has already keeps its next
+	// time. A push ends the pause of a schedule.
+	Schedule     json.RawMessage
 	ScheduledFor time.Time
+	// Due, where it is not zero, is the due time for which the revision is made. Then the
+	// call fails with [ErrNotDue] where it was taken already, or where another revision is
+	// open.
+	Due time.Time
 	// Uploads are the keys of the uploaded files that the spec names.
 	Uploads []string
 	// IdempotencyKey makes repeats within a day one: they give the revision that the
@@ -107,12 +114,26 @@ func (s *Store) CreateRevision(ctx context.Context, n New) (*Revision, error) {
 			SELECT CASE WHEN d.identifier IS NULL OR d.deleted_at IS NOT NULL
 				THEN (SELECT COUNT(*) FROM (SELECT 1 FROM dataset x WHERE x.owner = $2 AND x.deleted_at IS NULL LIMIT $3) y) ELSE -1 END
 			FROM (SELECT 1) one LEFT JOIN dataset d ON d.identifier = $1`, r.DatasetID, n.OwnerID, max(n.MaxDatasets, 0))
+		cause := CausePush
+		if !n.Due.IsZero() {
+			cause = CauseSchedule
+			if err := take(ctx, tx, r.DatasetID, n.Due, n.ScheduledFor); err != nil {
+				return err
+			}
+		}
 		var created int64
 		var internal string
 		err := tx.QueryRow(ctx, `
-			INSERT INTO dataset (identifier, owner, created_at, updated_at, scheduled_for, findability, last_revision, internal_id)
-			VALUES ($1, $2, $3, $3, $4, $5, 1, $6)
-			ON CONFLICT (identifier) DO UPDATE SET updated_at = $3, scheduled_for = $4,
+			INSERT INTO dataset (identifier, owner, created_at, updated_at, scheduled_for, findability, last_revision, internal_id, schedule)
+			VALUES ($1, $2, $3, $3, $4, $5, 1, $6, $7)
+			ON CONFLICT (identifier) DO UPDATE SET updated_at = $3,
+				scheduled_for = CASE
+					WHEN $8 = 'schedule' THEN dataset.scheduled_for
+					WHEN dataset.schedule = $7 AND dataset.deleted_at IS NULL AND dataset.scheduled_for > $3 THEN dataset.scheduled_for
+					ELSE $4 END,
+				schedule = CASE WHEN $8 = 'schedule' THEN dataset.schedule ELSE $7 END,
+				schedule_failures = CASE WHEN $8 = 'schedule' THEN dataset.schedule_failures ELSE 0 END,
+				schedule_paused = CASE WHEN $8 = 'schedule' THEN dataset.schedule_paused END,
 				created_at = CASE WHEN dataset.deleted_at IS NULL THEN dataset.created_at ELSE $3 END,
 				findability = CASE
 					WHEN dataset.deleted_at IS NOT NULL THEN $5
@@ -124,7 +145,7 @@ func (s *Store) CreateRevision(ctx context.Context, n New) (*Revision, error) {
 				released_at = CASE WHEN dataset.deleted_at IS NULL THEN dataset.released_at END,
 				deleted_at = NULL, last_revision = dataset.last_revision + 1
 			RETURNING last_revision, created_at, findability, internal_id`,
-			r.DatasetID, n.OwnerID, at, sqldb.Micros(n.ScheduledFor), findability, newInternalID()).
+			r.DatasetID, n.OwnerID, at, sqldb.Micros(n.ScheduledFor), findability, newInternalID(), text(string(n.Schedule)), cause).
 			Scan(&r.Number, &created, &r.Findability, &internal)
 		isNew := count >= 0
 		switch {
@@ -172,10 +193,10 @@ func (s *Store) CreateRevision(ctx context.Context, n New) (*Revision, error) {
 		}
 		tx.Queue(ctx, nil, `
 			INSERT INTO dataset_revision (revision_id, dataset_id, revision, status, created_at, updated_at, queued_at, runner,
-				planner_version, idempotency_key, idempotency_hash, findability, spec, event_seq, internal_id)
-			VALUES ($1, $2, $3, $4, $5, $5, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
+				planner_version, idempotency_key, idempotency_hash, findability, spec, event_seq, internal_id, caused_by)
+			VALUES ($1, $2, $3, $4, $5, $5, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`,
 			r.ID, r.DatasetID, r.Number, Queued.Stored(), at, string(n.Runner), text(n.PlannerVersion),
-			text(n.IdempotencyKey), text(n.IdempotencyHash), findability, string(n.Spec), f.seq, internal)
+			text(n.IdempotencyKey), text(n.IdempotencyHash), findability, string(n.Spec), f.seq, internal, cause)
 		s.tell(ctx, tx, r.ID)
 		if n.Enqueue != nil {
 			return n.Enqueue(ctx, tx)

@@ -60,6 +60,7 @@ type flow struct {
 	digest     string // of the content
 	number     int64
 	runner     Runner
+	cause      string // of the revision
 	state      State
 	attempt    int64
 	restarts   int64

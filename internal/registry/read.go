@@ -36,6 +36,7 @@ type Revision struct {
 	Pipelines      []Pipeline
 	DescriptorKey  string
 	PlannerVersion string
+	Cause          string // [CausePush] or [CauseSchedule]
 	// Redacted says that parts were taken out, for somebody who may not see them.
 	Redacted bool
 }
@@ -239,7 +240,7 @@ func revisionQuery(parts Parts) (query struct{ before, after string }) {
 	query.before = `SELECT r.revision_id, r.dataset_id, r.owner, r.owner_name, r.revision, r.status, ` + long("spec", WithSpec) + `, r.findability, r.runner, r.attempt, r.restarts,
 	r.created_at, r.updated_at, r.started_at, r.finished_at, r.dataset_created_at,
 	` + long("errors", WithPipelines) + `, ` + long("logs", WithPipelines) + `, ` + long("stats", Whole) + `, ` + long("pipelines", WithPipelines) + `,
-	r.descriptor_key, r.planner_version`
+	r.descriptor_key, r.planner_version, r.caused_by`
 	first, after := ``, `) r`
 	if parts&WithPipelines != 0 {
 		query.before += `,
@@ -255,7 +256,7 @@ func revisionQuery(parts Parts) (query struct{ before, after string }) {
 		r.revision_id, r.dataset_id, d.owner, COALESCE(o.name, '') AS owner_name, r.revision, r.status, r.spec, d.findability, r.runner, r.attempt, r.restarts,
 		r.created_at, r.updated_at, COALESCE(r.started_at, 0) AS started_at, COALESCE(r.finished_at, 0) AS finished_at, d.created_at AS dataset_created_at,
 		r.errors, r.logs, r.stats, r.pipelines,
-		COALESCE(r.descriptor_key, '') AS descriptor_key, COALESCE(r.planner_version, '') AS planner_version
+		COALESCE(r.descriptor_key, '') AS descriptor_key, COALESCE(r.planner_version, '') AS planner_version, COALESCE(r.caused_by, 'push') AS caused_by
 		FROM dataset_revision r JOIN dataset d ON d.identifier = r.dataset_id LEFT JOIN owner o ON o.id = d.owner
 		WHERE `
 	query.after = after
@@ -275,7 +276,7 @@ func (v *storedRevision) dest() []any {
 	// There is room for those of a pipeline.
 	return append(make([]any, 0, 40), &r.ID, &r.DatasetID, &r.OwnerID, &r.Owner, &r.Number, &v.state, &v.spec, &r.Findability, &v.runner, &r.Attempt, &r.Restarts,
 		&v.created, &v.modified, &v.started, &v.finished, &v.datasetCreated, &v.failures, &v.logs, &v.stats, &v.folded,
-		&r.DescriptorKey, &r.PlannerVersion)
+		&r.DescriptorKey, &r.PlannerVersion, &r.Cause)
 }
 
 func (v *storedRevision) revision() (_ *Revision, err error) {
@@ -311,9 +312,9 @@ type Dataset struct {
 	ID, OwnerID, Owner string
 	Findability        string
 	Created, Updated   time.Time // Updated is when the last revision was accepted
-	ScheduledFor       time.Time // zero for none
-	LastRevision       int64     // 0 where there is none
-	State              State     // of the last revision
+	Schedule           Schedule
+	LastRevision       int64 // 0 where there is none
+	State              State // of the last revision
 }
 
 // Owner is somebody who has datasets.
@@ -365,9 +366,9 @@ func (s *Store) Datasets(ctx context.Context, page DatasetPage) ([]Dataset, erro
 	}
 	err := s.db.Read(ctx, func(ctx context.Context, tx sqldb.Tx) error {
 		rows, err := tx.Query(ctx, `
-			SELECT d.identifier, d.owner, o.name, d.findability, d.created_at, d.updated_at, d.scheduled_for, d.last_revision, COALESCE(r.status, 'pending')
+			SELECT d.identifier, d.owner, o.name, d.findability, d.created_at, d.updated_at, d.last_revision, COALESCE(r.status, 'pending'), `+scheduleColumns+`
 			FROM dataset d LEFT JOIN dataset_revision r ON r.dataset_id = d.identifier AND r.revision = d.last_revision
-				LEFT JOIN owner o ON o.id = d.owner
+				LEFT JOIN owner o ON o.id = d.owner `+scheduleJoin+`
 			WHERE d.owner = $1 AND d.deleted_at IS NULL AND d.identifier > $2 AND ($3 = 0 OR d.findability = 'published')
 			ORDER BY d.identifier LIMIT $4`, page.OwnerID, page.After, listed, page.Limit)
 		if err != nil {
@@ -379,14 +380,13 @@ func (s *Store) Datasets(ctx context.Context, page DatasetPage) ([]Dataset, erro
 			var state string
 			var owner sql.NullString
 			var created, updated int64
-			var scheduled sql.NullInt64
-			if err := rows.Scan(&d.ID, &d.OwnerID, &owner, &d.Findability, &created, &updated, &scheduled, &d.LastRevision, &state); err != nil {
+			if err := d.Schedule.scan(rows, &d.ID, &d.OwnerID, &owner, &d.Findability, &created, &updated, &d.LastRevision, &state); err != nil {
 				return err
 			}
 			if d.State, err = ParseState(state); err != nil {
 				return err
 			}
-			d.Owner, d.Created, d.Updated, d.ScheduledFor = owner.String, fromMicros(created), fromMicros(updated), sqldb.Time(scheduled)
+			d.Owner, d.Created, d.Updated = owner.String, fromMicros(created), fromMicros(updated)
 			list = append(list, d)
 		}
 		return rows.Err()
@@ -401,6 +401,7 @@ type RevisionInfo struct {
 	State                                State
 	Created, Modified, Started, Finished time.Time
 	Stats                                json.RawMessage
+	Cause                                string // [CausePush] or [CauseSchedule]
 }
 
 // Revisions lists the revisions of a dataset, newest first: at most limit of those
@@ -415,7 +416,7 @@ func (s *Store) Revisions(ctx context.Context, datasetID string, before int64, l
 	}
 	err := s.db.Read(ctx, func(ctx context.Context, tx sqldb.Tx) error {
 		rows, err := tx.Query(ctx, `
-			SELECT r.revision_id, r.revision, r.status, r.created_at, r.updated_at, r.started_at, r.finished_at, r.stats
+			SELECT r.revision_id, r.revision, r.status, r.created_at, r.updated_at, r.started_at, r.finished_at, r.stats, COALESCE(r.caused_by, 'push')
 			FROM dataset_revision r JOIN dataset d ON d.identifier = r.dataset_id
 			WHERE r.dataset_id = $1 AND r.revision < $2 AND `+shown+`
 			ORDER BY r.revision DESC LIMIT $3`, datasetID, before, limit)
@@ -429,7 +430,7 @@ func (s *Store) Revisions(ctx context.Context, datasetID string, before int64, l
 			var created, modified int64
 			var started, finished sql.NullInt64
 			var stats sql.NullString
-			if err := rows.Scan(&i.ID, &i.Number, &state, &created, &modified, &started, &finished, &stats); err != nil {
+			if err := rows.Scan(&i.ID, &i.Number, &state, &created, &modified, &started, &finished, &stats, &i.Cause); err != nil {
 				return err
 			}
 			if i.State, err = ParseState(state); err != nil {

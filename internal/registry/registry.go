@@ -70,7 +70,7 @@ func Open(ctx context.Context, db *sqldb.DB, o Options) (*Store, error) {
 	if original.zone == nil {
 		original.zone = time.Local
 	}
-	if err := db.Migrate(ctx, "registry", files, sqldb.After{1: original.adopt, 4: identify}); err != nil {
+	if err := db.Migrate(ctx, "registry", files, sqldb.After{1: original.adopt, 4: identify, 6: adoptSchedules}); err != nil {
 		return nil, err
 	}
 	s := &Store{db: db, now: o.Now, engine: o.EngineVersion, watchers: map[string]map[chan struct{}]struct{}{}}

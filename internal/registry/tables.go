@@ -22,7 +22,7 @@ func lock(ctx context.Context, tx sqldb.Tx, flowID string, now int64) (*flow, er
 	var folded []byte
 	found := true
 	tx.Queue(ctx, func(row sqldb.Row) error {
-		err := row.Scan(&f.dataset, &f.internal, &f.number, &state, &runner, &f.attempt, &f.restarts, &f.holder, &f.beat, &f.seq, &f.started, &folded, &f.descriptor)
+		err := row.Scan(&f.dataset, &f.internal, &f.number, &state, &runner, &f.attempt, &f.restarts, &f.holder, &f.beat, &f.seq, &f.started, &folded, &f.descriptor, &f.cause)
 		if noRows(err) {
 			found, err = false, nil
 		}
@@ -30,7 +30,7 @@ func lock(ctx context.Context, tx sqldb.Tx, flowID string, now int64) (*flow, er
 	}, `
 		UPDATE dataset_revision SET attempt = attempt WHERE revision_id = $1
 		RETURNING dataset_id, internal_id, revision, status, runner, attempt, restarts, COALESCE(holder, ''), beat, event_seq, COALESCE(started_at, 0),
-			pipelines, COALESCE(descriptor_key, '')`, flowID)
+			pipelines, COALESCE(descriptor_key, ''), COALESCE(caused_by, '')`, flowID)
 	// The lock is there before the pipelines are looked at.
 	rows, err := readRows(ctx, tx, flowID, false)
 	if err != nil {
@@ -168,6 +168,9 @@ func (f *flow) save(ctx context.Context, tx sqldb.Tx) (changed bool, err error) 
 	tx.Queue(ctx, nil, `DELETE FROM pipelines WHERE flow_id = $1`, f.id)
 	if state == Succeeded {
 		f.release(ctx, tx)
+	}
+	if f.cause == CauseSchedule {
+		countScheduled(ctx, tx, f.dataset, state, strings.Join(failures[:min(len(failures), 1)], ""))
 	}
 	return true, nil
 }

@@ -13,8 +13,8 @@ const (
 )
 
 // Maintain keeps watch over flows until ctx ends: it takes them back from runs that
-// have fallen silent, of whatever process, and forgets events that are old. Every
-// process does so.
+// have fallen silent, of whatever process, makes revisions of the datasets that are due
+// by their schedules, and forgets events that are old. Every process does so.
 func (s *Service) Maintain(ctx context.Context) {
 	reaper := s.Registry.NewReaper(s.Jobs.Enqueue)
 	tick := time.NewTicker(registry.LookEvery)
@@ -33,6 +33,9 @@ func (s *Service) Maintain(ctx context.Context) {
 		}
 		if len(taken) > 0 {
 			s.Jobs.Wake()
+		}
+		if err == nil {
+			err = s.runSchedules(ctx)
 		}
 		if err == nil && time.Since(pruned) > pruneEvery {
 			err = s.Registry.Prune(ctx, s.Now().Add(-eventsFor))

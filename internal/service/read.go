@@ -150,19 +150,25 @@ func (s *Service) Datasets(ctx context.Context, token, ownerID, after string, li
 }
 
 // Revisions lists the revisions of a dataset, newest first, at most limit of those
-// below a number; 0 is any. Who may not read the dataset is told that it is not there.
-func (s *Service) Revisions(ctx context.Context, token, datasetID string, before int64, limit int) ([]registry.RevisionInfo, error) {
+// below a number; 0 is any, and its schedule. For who may not read the dataset it is
+// NotFound.
+func (s *Service) Revisions(ctx context.Context, token, datasetID string, before int64, limit int) ([]registry.RevisionInfo, *registry.Schedule, error) {
 	latest, err := s.Standing(ctx, token, datasetID, "latest")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	list, err := s.Registry.Revisions(ctx, latest.DatasetID, before, limit)
+	if err != nil {
+		return nil, nil, err
+	}
 	if latest.Redacted {
 		for i := range list {
 			list[i].Stats = nil
 		}
+		return list, &registry.Schedule{}, nil
 	}
-	return list, err
+	schedule, err := s.Registry.Schedule(ctx, latest.DatasetID)
+	return list, schedule, err
 }
 
 // Owner finds an owner of published datasets by name or ID. Others are not shown: that

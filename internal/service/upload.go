@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -48,6 +49,15 @@ func (s *Service) Upload(ctx context.Context, token string, body []byte, idempot
 	if idempotencyKey != "" {
 		n.IdempotencyKey, n.IdempotencyHash = idempotencyKey, digest(u.body)
 	}
+	r, err := s.accept(ctx, u, n)
+	if err != nil {
+		return nil, err
+	}
+	return &Accepted{r, plan.Notes(s.planInput(n.Runner, plan.Version, u.spec, r.Number, u.at, r.DatasetCreated))}, nil
+}
+
+// accept makes a revision of an upload, and wakes who runs it.
+func (s *Service) accept(ctx context.Context, u *upload, n registry.New) (*registry.Revision, error) {
 	n.Plan = func(number int64, created time.Time, _ bool) ([]registry.PlannedPipeline, error) {
 		pipelines, err := u.plan(s, number, created)
 		if err != nil {
@@ -69,7 +79,7 @@ func (s *Service) Upload(ctx context.Context, token string, body []byte, idempot
 		s.news.wake()
 	case registry.External: // nobody is told
 	}
-	return &Accepted{r, plan.Notes(s.planInput(n.Runner, plan.Version, u.spec, r.Number, u.at, r.DatasetCreated))}, nil
+	return r, nil
 }
 
 // DryRun gives the pipelines that an upload would have, with the same checks and the
@@ -169,8 +179,10 @@ func (u *upload) revision(s *Service) registry.New {
 	case n.Owner == "" && flowspec.CheckOwner(u.caller.UserName) == "":
 		n.Owner = u.caller.UserName
 	}
-	if u.spec.Schedule.Every > 0 {
-		n.ScheduledFor = u.at.Add(u.spec.Schedule.Every)
+	if next := u.spec.Schedule.Next(u.at, time.Time{}); !next.IsZero() {
+		// What was read as JSON can be written as JSON.
+		n.Schedule, _ = json.Marshal(u.spec.Raw["schedule"])
+		n.ScheduledFor = next
 	}
 	return n
 }

@@ -1,0 +1,4 @@
+package registry
+
+// AdoptSchedules is what a migration calls.
+var AdoptSchedules = adoptSchedules
