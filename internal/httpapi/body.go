@@ -23,11 +23,24 @@ const (
 	maxHeader  = 64 << 10 // bytes of the headers of a request, four of the longest tokens
 	maxUnknown = 64 << 10 // bytes of a body whose token is not valid
 
-	maxHeld        = 224 << 20 // bytes that bodies with a valid token take together
-	maxHeldUnknown = 32 << 20  // bytes that those without take, so that they stand in nobody's way
-	maxOne         = 128 << 20 // bytes that one body takes when it is parsed
-	holdWait       = 5 * time.Second
+	maxOne   = 96 << 20 // bytes that one body takes when it is parsed
+	holdWait = 5 * time.Second
+	// The rest of a body that was refused is thrown away, so that its sender, who may look
+	// at the answer only then, comes to read it.
+	maxLinger  = MaxSpec
+	lingerTime = time.Second
 )
+
+// room is what bodies take in memory together: their texts, and what is made of them.
+// Whoever has room to parse needs no more room for its text, so that nobody waits for
+// somebody who waits. All of it is 256 MiB.
+type room struct{ texts, parsed pool }
+
+func (a *api) makeRoom() {
+	a.known.texts.left, a.known.parsed.left = 116<<20, maxOne
+	// Those without a valid token stand in nobody else's way.
+	a.unknown.texts.left, a.unknown.parsed.left = 16<<20, 28<<20
+}
 
 // Bodies come, and answers are taken, at minRate or more, looked at in windows.
 const (
@@ -35,7 +48,6 @@ const (
 	rateWindow = 8 * time.Second
 	maxWrite   = minRate * 32 // bytes that are written under one deadline
 	writeTime  = maxWrite / minRate * time.Second
-	lingerTime = time.Second // for the rest of a body that nobody reads
 )
 
 // errSlow is what reading a body fails with that came more slowly than minRate.
@@ -91,24 +103,53 @@ func (p *pool) give(n int64) {
 
 // held is a body in memory. It must be released.
 type held struct {
-	text []byte
-	pool *pool
-	n    int64
+	text         []byte
+	room         *room // nil where nothing is held
+	read, parsed int64 // bytes taken of it
 }
 
-func (h *held) take(ctx context.Context, n int64) error {
-	err := h.pool.take(ctx, n)
+// grow takes bytes for the text.
+func (h *held) grow(ctx context.Context, n int64) error {
+	if n <= 0 {
+		return nil
+	}
+	err := h.room.texts.take(ctx, n)
 	if err == nil {
-		h.n += n
+		h.read += n
 	}
 	return err
 }
 
+// parse takes the bytes that parsing the text needs, in the place of those taken before.
+func (h *held) parse(ctx context.Context, n int64) error {
+	if n > maxOne {
+		return errs.New(errs.TooLarge, "httpapi.body", "the body holds so many values that it would take more than %d MiB of memory", maxOne>>20)
+	}
+	h.room.parsed.give(h.parsed)
+	h.parsed = 0
+	err := h.room.parsed.take(ctx, n)
+	if err == nil {
+		h.parsed = n
+	}
+	return err
+}
+
+// move goes on in another room.
+func (h *held) move(ctx context.Context, to *room) error {
+	if err := to.texts.take(ctx, h.read); err != nil {
+		return err
+	}
+	h.room.texts.give(h.read)
+	h.room = to
+	return nil
+}
+
 // release gives the memory back. It may be called more than once.
 func (h *held) release() {
-	if h != nil && h.pool != nil {
-		h.pool.give(h.n)
-		h.n, h.text = 0, nil
+	if h.room != nil {
+		h.room.texts.give(h.read)
+		h.room.parsed.give(h.parsed)
+		*h = held{}
 	}
 }
 
@@ -122,11 +163,11 @@ type caller struct {
 
 // read reads a body of a bounded length: of an unknown caller at most maxUnknown, else it
 // fails with the caller's refusal. What it refuses it leaves unread, and the connection
-// ends. It takes from the pool what parsing the body will take, too.
+// ends. It takes the room that parsing the body needs, too.
 func (a *api) read(w http.ResponseWriter, r *http.Request, most int64, from caller, size func([]byte) int64) (_ *held, err error) {
-	h := &held{pool: &a.known}
+	h := &held{room: &a.known}
 	if from.refusal != nil {
-		h.pool = &a.unknown
+		h.room = &a.unknown
 	}
 	defer func() {
 		if err != nil {
@@ -140,6 +181,10 @@ func (a *api) read(w http.ResponseWriter, r *http.Request, most int64, from call
 		return nil, tooLarge
 	case from.refusal != nil && from.known == nil && r.ContentLength > maxUnknown:
 		return nil, from.refusal
+	case from.refusal == nil && r.ContentLength > 0:
+		if err := h.reserve(r.Context(), r.ContentLength+1); err != nil {
+			return nil, err
+		}
 	}
 	for {
 		limit := most
@@ -150,24 +195,33 @@ func (a *api) read(w http.ResponseWriter, r *http.Request, most int64, from call
 		switch {
 		case err != nil:
 			return nil, broken(err)
-		case !more:
-			need := size(h.text)
-			if need > maxOne {
-				return nil, errs.New(errs.TooLarge, "httpapi.body", "the body holds so many values that it would take more than %d MiB of memory", maxOne>>20)
-			}
-			return h, h.take(r.Context(), need)
-		case limit == most:
+		case more && limit == most:
 			return nil, tooLarge
-		case from.known == nil || !from.known(h.text):
+		}
+		if from.known != nil && from.known(h.text) {
+			from.refusal, from.known = nil, nil
+			if err := h.move(r.Context(), &a.known); err != nil {
+				return nil, err
+			}
+		}
+		switch {
+		case !more:
+			return h, h.parse(r.Context(), size(h.text))
+		case from.refusal != nil:
 			return nil, from.refusal
 		}
-		from.refusal = nil // somebody known: the rest is read
-		if err := a.known.take(r.Context(), h.n); err != nil {
-			return nil, err
-		}
-		h.pool.give(h.n)
-		h.pool = &a.known
 	}
+}
+
+// reserve makes the text as long as it may become.
+func (h *held) reserve(ctx context.Context, size int64) error {
+	if err := h.grow(ctx, size-int64(cap(h.text))); err != nil {
+		return err
+	}
+	grown := make([]byte, len(h.text), size)
+	copy(grown, h.text)
+	h.text = grown
+	return nil
 }
 
 // fill reads on, up to a length and not beyond it. It reports whether there is more.
@@ -175,17 +229,9 @@ func (h *held) fill(r *http.Request, limit int64) (more bool, err error) {
 	const first = 4 << 10
 	for {
 		if len(h.text) == cap(h.text) {
-			size := max(2*int64(cap(h.text)), first)
-			if r.ContentLength > 0 && int64(cap(h.text)) >= first { // its length is known, and some of it has come
-				size = min(size, max(r.ContentLength+1, int64(cap(h.text))+1))
-			}
-			size = min(size, limit+1)
-			if err := h.take(r.Context(), size-int64(cap(h.text))); err != nil {
+			if err := h.reserve(r.Context(), min(max(2*int64(cap(h.text)), first), limit+1)); err != nil {
 				return false, err
 			}
-			grown := make([]byte, len(h.text), size)
-			copy(grown, h.text)
-			h.text = grown
 		}
 		n, err := r.Body.Read(h.text[len(h.text):cap(h.text)])
 		h.text = h.text[:len(h.text)+n]
@@ -377,9 +423,13 @@ func keepRate(h http.Handler) http.Handler {
 		}
 		h.ServeHTTP(e, r)
 		e.extend() // what is left to write is written after this
-		if body != nil && body.err != io.EOF {
-			// The server reads some of what is left, to keep the connection.
-			_ = e.control.SetReadDeadline(time.Now().Add(lingerTime))
+		if body == nil || body.err == io.EOF {
+			return
+		}
+		// The server reads some of what is left, to keep the connection.
+		_ = e.control.SetReadDeadline(time.Now().Add(lingerTime))
+		if e.Header().Get("Connection") == "close" && r.ContentLength <= maxLinger && r.Header.Get("Expect") == "" && e.control.Flush() == nil {
+			_, _ = io.CopyN(io.Discard, body.ReadCloser, maxLinger)
 		}
 	})
 }

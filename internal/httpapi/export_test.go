@@ -27,3 +27,15 @@ func Stamp(t time.Time) string {
 	b.time(t)
 	return string(b)
 }
+
+// The limits of watchers.
+const (
+	MaxWatchers        = maxWatchers
+	MaxWatchersAddress = maxWatchersAddress
+)
+
+// Watchers is a new count of watchers, which admits them by their addresses.
+func Watchers() (enter func(remote string) (leave func(), err error)) { return (&watchers{}).enter }
+
+// StatusOf is the status of a failure.
+func StatusOf(err error) int { return statusOf(err) }

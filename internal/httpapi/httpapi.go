@@ -21,6 +21,7 @@ import (
 	"path"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -95,7 +96,9 @@ type Config struct {
 type api struct {
 	Config
 	buffers        sync.Pool // of *writer
-	known, unknown pool      // of bodies whose caller is known, and of the others
+	known, unknown room      // for bodies whose caller is known, and for the others
+	watchers       watchers
+	streams        sync.WaitGroup // of watchers that took their connections over
 }
 
 // MaxSpec is the largest Flow-Spec in bytes.
@@ -145,7 +148,13 @@ var reserved = []string{"/source/upload", "/source/update", "/source/plan"}
 
 // New gives the handler of all routes.
 func New(c Config) http.Handler {
-	a := &api{Config: c, known: pool{left: maxHeld}, unknown: pool{left: maxHeldUnknown}}
+	_, h := newAPI(c)
+	return h
+}
+
+func newAPI(c Config) (*api, http.Handler) {
+	a := &api{Config: c}
+	a.makeRoom()
 	mux := http.NewServeMux()
 	for _, r := range a.routes() {
 		handle := a.handler(r.handle)
@@ -155,18 +164,42 @@ func New(c Config) http.Handler {
 		mux.Handle(r.pattern, handle)
 	}
 	mux.Handle(everything, unrouted(mux))
-	return keepRate(outer(mux))
+	return a, keepRate(outer(mux))
+}
+
+// Server is a server of all routes.
+type Server struct {
+	*http.Server
+	api *api
 }
 
 // NewServer returns a server of all routes with the bounds that one needs which strangers
 // reach: of headers, of the time that they take, and of connections that are idle.
-func NewServer(c Config) *http.Server {
-	return &http.Server{
-		Handler:           New(c),
+func NewServer(c Config) *Server {
+	a, h := newAPI(c)
+	return &Server{&http.Server{
+		Handler:           h,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(c.Log.Handler(), slog.LevelWarn),
+	}, a}
+}
+
+// Shutdown stops the server when its requests have ended, as [http.Server.Shutdown] does,
+// and its streams, which end when [Config].Stopping does.
+func (s *Server) Shutdown(ctx context.Context) error {
+	err := s.Server.Shutdown(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.api.streams.Wait()
+	}()
+	select {
+	case <-ended:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
@@ -269,6 +302,9 @@ func statusOf(err error) int {
 	if errors.Is(err, errSlow) {
 		return http.StatusRequestTimeout
 	}
+	if errors.Is(err, errWatchers) {
+		return http.StatusTooManyRequests
+	}
 	return statuses[errs.KindOf(err)]
 }
 
@@ -310,6 +346,8 @@ func (a *api) fail(w http.ResponseWriter, status int, err error) {
 	switch status {
 	case http.StatusRequestTimeout:
 		w.Header().Set("Connection", "close") // RFC 9110, section 15.5.9
+	case http.StatusTooManyRequests:
+		w.Header().Set("Retry-After", retryAfter)
 	case http.StatusServiceUnavailable:
 		// With it clients take for granted that nothing was done.
 		if !errors.Is(err, errs.ErrUncertain) {
@@ -337,6 +375,7 @@ func writeJSON(w http.ResponseWriter, status int, v any) error {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.Header().Set("Content-Length", strconv.Itoa(b.Len()))
 	w.WriteHeader(status)
 	_, _ = w.Write(b.Bytes()) // the reader has gone
 	return nil

@@ -3,13 +3,11 @@ package httpapi
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"mime"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -95,7 +93,7 @@ func (a *api) yamlSpecOf(w http.ResponseWriter, r *http.Request) (_ *held, err e
 		return nil, err
 	}
 	body.text = bytes.TrimSpace(b.Bytes())
-	return body, body.take(r.Context(), min(jsonSize(body.text), maxOne))
+	return body, body.parse(r.Context(), int64(len(body.text))+jsonSize(body.text))
 }
 
 // dryRun answers an upload with its pipelines, or with its refusal.
@@ -287,74 +285,4 @@ func (a *api) eventData(rev *registry.Revision, e registry.StoredEvent) ([]byte,
 		Event    string          `json:"event"`
 		Body     json.RawMessage `json:"body"`
 	}{e.Pipeline, stamp(e.At), string(e.Kind), body})
-}
-
-const keepAlive = 15 * time.Second
-
-// events streams the changes of a flow as Server-Sent Events (HTML Living Standard,
-// section 9.2) until it has ended or the reader goes. A reader that comes back says
-// with Last-Event-ID where it was.
-func (a *api) events(w http.ResponseWriter, r *http.Request) error {
-	dataset, which := datasetOf(r)
-	token := auth.FromRequest(r)
-	rev, err := a.Service.Standing(r.Context(), token, dataset, which)
-	if err != nil {
-		return err
-	}
-	after, _ := strconv.ParseInt(r.Header.Get("Last-Event-ID"), 10, 64)
-	changes, cancel := a.Events.Watch(rev.ID)
-	defer cancel()
-	w.Header().Set("Content-Type", "text/event-stream")
-	if r.Method == http.MethodHead {
-		return nil
-	}
-	flush := http.NewResponseController(w)
-	alive := time.NewTicker(keepAlive)
-	defer alive.Stop()
-	for {
-		// The state is read before the events, so none is missed after the end.
-		rev, err := a.Service.Standing(r.Context(), token, dataset, strconv.FormatInt(rev.Number, 10))
-		if err != nil {
-			return nil // gone, or the reader is
-		}
-		for {
-			list, err := a.Events.Events(r.Context(), rev.ID, after)
-			if err != nil {
-				return nil
-			}
-			for _, e := range list {
-				data, err := a.eventData(rev, e)
-				if err != nil {
-					return nil
-				}
-				fmt.Fprintf(w, "id: %d\nevent: %s\ndata: %s\n\n", e.Seq, e.Kind, data)
-				after = e.Seq
-			}
-			if len(list) == 0 {
-				break
-			}
-		}
-		if rev.State.Ended() {
-			state, _ := apiState(rev.State)
-			fmt.Fprintf(w, "event: end\ndata: {\"state\":%q}\n\n", state)
-			_ = flush.Flush()
-			return nil
-		}
-		// An idle reader costs a line from time to time and asks the registry nothing.
-		for changed := false; !changed; {
-			if flush.Flush() != nil {
-				return nil
-			}
-			select {
-			case <-changes:
-				changed = true
-			case <-alive.C:
-				fmt.Fprint(w, ": alive\n\n")
-			case <-r.Context().Done():
-				return nil
-			case <-a.Stopping:
-				return nil
-			}
-		}
-	}
 }
