@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 )
 
 // File describes a file that is to be uploaded.
@@ -29,12 +30,34 @@ type File struct {
 
 // DescribeFile reads a file to its end and describes it.
 func DescribeFile(path string) (File, error) {
-	file, err := os.Open(path)
+	file, _, err := openFile(path)
 	if err != nil {
 		return File{}, err
 	}
 	defer file.Close()
 	return Describe(filepath.Base(path), file)
+}
+
+// openFile opens a regular file. A pipe or a device is refused, and not waited for.
+func openFile(path string) (*os.File, int64, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, 0, fmt.Errorf("%s is not a regular file", path)
+	}
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, 0, err
+	}
+	if info, err = file.Stat(); err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a regular file", path)
+	}
+	if err != nil {
+		return nil, 0, errors.Join(err, file.Close())
+	}
+	return file, info.Size(), nil
 }
 
 // Describe reads r to its end and describes what it read.
@@ -106,21 +129,20 @@ func (c *Client) UploadRaw(ctx context.Context, upload RawUpload, name string, b
 // UploadRawFile sends a file as [Client.UploadRaw] does, and once more from its
 // start where the network fails: the same bytes under the same key are one file.
 func (c *Client) UploadRawFile(ctx context.Context, upload RawUpload, path string) error {
-	file, err := os.Open(path)
+	file, size, err := openFile(path)
 	if err != nil {
 		return err
 	}
 	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return err
-	}
-	if !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is not a regular file", path)
-	}
+	return c.UploadRawAt(ctx, upload, filepath.Base(path), file, size)
+}
+
+// UploadRawAt sends size bytes as [Client.UploadRaw] does, and once more from the
+// beginning where the server does not answer.
+func (c *Client) UploadRawAt(ctx context.Context, upload RawUpload, name string, body io.ReaderAt, size int64) error {
 	answer, err := c.attempt(ctx, true, func() (*http.Response, error) {
 		// A reader of its own: the transport may still hold the last one.
-		return c.form(ctx, upload, filepath.Base(path), io.NewSectionReader(file, 0, info.Size()), info.Size())
+		return c.form(ctx, upload, name, io.NewSectionReader(body, 0, size), size)
 	})
 	if err != nil {
 		return err

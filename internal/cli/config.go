@@ -3,6 +3,9 @@ package cli
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -12,11 +15,13 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/datahq/specstore/internal/dpp"
 	"github.com/datahq/specstore/internal/errs"
 	"github.com/datahq/specstore/internal/plan"
+	"github.com/datahq/specstore/internal/private"
 	"github.com/datahq/specstore/internal/registry"
 	"github.com/datahq/specstore/internal/runner"
 	"github.com/datahq/specstore/internal/service"
@@ -262,14 +267,48 @@ type serverInfo struct {
 
 func serverFile(data string) string { return filepath.Join(data, "server.json") }
 
-func readServerInfo(data string) (*serverInfo, bool) {
-	b, err := os.ReadFile(serverFile(data))
+// errNoServer is that no server runs on a data folder.
+var errNoServer = errors.New("no server runs on the data folder")
+
+// readServerInfo finds the server of a data folder. It is only believed where nobody else
+// than this user can have written it, and where the server is on this machine: what a
+// command sends it is signed with the folder's key.
+func readServerInfo(data string) (*serverInfo, error) {
+	refused := func(format string, args ...any) error {
+		return errs.New(errs.Invalid, "cli.server", "%s: %s; name the server by --server", serverFile(data), fmt.Sprintf(format, args...))
+	}
+	f, err := os.OpenFile(serverFile(data), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, errNoServer
+	}
 	if err != nil {
-		return nil, false
+		return nil, refused("it cannot be opened, or is a link")
+	}
+	defer f.Close()
+	for path, stat := range map[string]func() (fs.FileInfo, error){
+		"it":                    f.Stat,
+		"the folder it lies in": func() (fs.FileInfo, error) { return os.Stat(data) },
+	} {
+		info, err := stat()
+		switch {
+		case err != nil:
+			return nil, refused("%s cannot be looked at", path)
+		case !private.Own(info):
+			return nil, refused("%s belongs to another user", path)
+		case info.Mode().Perm()&0o022 != 0:
+			return nil, refused("others may write to %s", path)
+		case path == "it" && !info.Mode().IsRegular():
+			return nil, refused("it is not a file")
+		}
 	}
 	var info serverInfo
-	if json.Unmarshal(b, &info) != nil || info.URL == "" {
-		return nil, false
+	if err := json.NewDecoder(io.LimitReader(f, maxServerInfo)).Decode(&info); err != nil || info.URL == "" {
+		return nil, refused("it names no server")
 	}
-	return &info, true
+	if !weburl.Loopback(info.URL) {
+		return nil, refused("the server it names is not on this machine")
+	}
+	return &info, nil
 }
+
+const maxServerInfo = 4096 // bytes

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/datahq/specstore/internal/datapackage"
 	"github.com/datahq/specstore/internal/engine"
@@ -18,6 +17,7 @@ import (
 	"github.com/datahq/specstore/internal/fetch"
 	"github.com/datahq/specstore/internal/flowspec"
 	"github.com/datahq/specstore/internal/format/sqlite"
+	"github.com/datahq/specstore/internal/local"
 )
 
 // localOwner is who owns what is run without a server.
@@ -26,21 +26,28 @@ const localOwner = "local"
 // maxSpecBytes bounds a spec or descriptor that is read from a file.
 const maxSpecBytes = 16 << 20
 
-// readSmall reads a whole file that describes data: a spec, a descriptor, a README.
+// readSmall reads a whole file that the user named and that describes data: a spec, a
+// schema.
 func readSmall(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := local.Open(path)
 	if err != nil {
-		return nil, pathError(err)
+		return nil, err
 	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxSpecBytes+1))
+	return local.ReadAll(f, maxSpecBytes)
+}
+
+// readInside reads a whole file that describes the data of a folder.
+func readInside(dir, name string) ([]byte, error) {
+	folder, err := local.OpenFolder(dir)
 	if err != nil {
-		return nil, pathError(err)
+		return nil, err
 	}
-	if len(b) > maxSpecBytes {
-		return nil, errs.New(errs.TooLarge, "cli.readSmall", "%s is larger than %d MiB", path, maxSpecBytes>>20)
+	defer folder.Close()
+	f, err := folder.Open(name)
+	if err != nil {
+		return nil, err
 	}
-	return b, nil
+	return local.ReadAll(f, maxSpecBytes)
 }
 
 // pathError says what is wrong with a path that the user named.
@@ -51,12 +58,17 @@ func pathError(err error) error {
 	return err
 }
 
-// readSpec reads a Flow-Spec from a file, YAML or JSON by its ending.
+// readSpec reads a Flow-Spec from a file that the user named.
 func readSpec(path string) (map[string]any, error) {
 	b, err := readSmall(path)
 	if err != nil {
 		return nil, err
 	}
+	return parseSpec(path, b)
+}
+
+// parseSpec reads a Flow-Spec, YAML or JSON by the ending of its file.
+func parseSpec(path string, b []byte) (map[string]any, error) {
 	if ext := strings.ToLower(filepath.Ext(path)); ext == ".yaml" || ext == ".yml" {
 		return flowspec.ParseYAML(b)
 	}
@@ -66,7 +78,7 @@ func readSpec(path string) (map[string]any, error) {
 // readPackage reads the descriptor of a folder. Its README.md becomes the
 // descriptor's `readme` where that has none.
 func readPackage(dir string) (map[string]any, error) {
-	b, err := readSmall(filepath.Join(dir, "datapackage.json"))
+	b, err := readInside(dir, "datapackage.json")
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +87,7 @@ func readPackage(dir string) (map[string]any, error) {
 		return nil, err
 	}
 	if _, ok := descriptor["readme"]; !ok {
-		readme, err := readSmall(filepath.Join(dir, "README.md"))
+		readme, err := readInside(dir, "README.md")
 		if err == nil {
 			descriptor["readme"] = string(readme)
 		} else if !errors.Is(err, fs.ErrNotExist) {
@@ -105,12 +117,6 @@ func decodeObject(name string, b []byte) (map[string]any, error) {
 // of a package in a folder name them, for what is sent to a server has no such files. The
 // paths lead nowhere out of the folder; a file is read once.
 func inlineFiles(descriptor map[string]any, dir string) error {
-	var root *os.Root
-	defer func() {
-		if root != nil {
-			root.Close()
-		}
-	}()
 	read := map[string]map[string]any{}
 	resources, _ := descriptor["resources"].([]any)
 	for i, v := range resources {
@@ -125,13 +131,7 @@ func inlineFiles(descriptor map[string]any, dir string) error {
 				return errs.New(errs.Invalid, "cli.inlineFiles", "%s: %q is not a relative path inside the package", at, path)
 			}
 			if read[path] == nil {
-				if root == nil {
-					var err error
-					if root, err = os.OpenRoot(dir); err != nil {
-						return pathError(err)
-					}
-				}
-				b, err := readIn(root, path)
+				b, err := readInside(dir, path)
 				if err == nil {
 					read[path], err = decodeObject(path, b)
 				}
@@ -143,23 +143,6 @@ func inlineFiles(descriptor map[string]any, dir string) error {
 		}
 	}
 	return nil
-}
-
-// readIn reads a small file of a folder.
-func readIn(root *os.Root, path string) ([]byte, error) {
-	f, err := root.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return nil, errs.New(errs.Invalid, "cli.readIn", "%s is not a file", path)
-	}
-	b, err := io.ReadAll(io.LimitReader(f, maxSpecBytes+1))
-	if err == nil && len(b) > maxSpecBytes {
-		err = errs.New(errs.TooLarge, "cli.readIn", "%s is larger than %d MiB", path, maxSpecBytes>>20)
-	}
-	return b, err
 }
 
 // localSpec makes the Flow-Spec of what lies at path: a folder with a
@@ -184,12 +167,16 @@ func localSpec(path string) (map[string]any, error) {
 		}
 		return raw, baseInput(raw, filepath.Dir(path))
 	}
-	if flow := filepath.Join(path, ".datahub", "flow.yaml"); fileExists(flow) {
-		raw, err := readSpec(flow)
+	flow := filepath.Join(".datahub", "flow.yaml")
+	switch b, err := readInside(path, flow); {
+	case err == nil:
+		raw, err := parseSpec(flow, b)
 		if err != nil {
 			return nil, err
 		}
 		return raw, baseInput(raw, path)
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, err
 	}
 	descriptor, err := readPackage(path)
 	if err != nil {
@@ -206,11 +193,6 @@ func localSpec(path string) (map[string]any, error) {
 			"parameters": map[string]any{"descriptor": descriptor},
 		}},
 	}, nil
-}
-
-func fileExists(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.Mode().IsRegular()
 }
 
 // baseInput makes the local paths of a Flow-Spec absolute: its base and what its
@@ -259,7 +241,8 @@ func isURL(s string) bool {
 // that the user at the terminal runs; a server never reads local paths.
 type localSources struct {
 	base   string // what file names are shown relative to
-	inside bool   // base is a package: what lies in it must not lead out of it
+	inside bool   // only files in the folder base are read, which may be of somebody else
+	named  string // the file that the user named, which is read wherever it lies
 	fetch  *fetch.Client
 }
 
@@ -273,9 +256,9 @@ func (s *localSources) Open(ctx context.Context, url string) (io.ReadCloser, eng
 		scheme, _, _ := strings.Cut(url, ":")
 		return body, engine.SourceInfo{Size: info.Size, Name: info.URL, Scheme: scheme}, nil
 	}
-	base := ""
-	if s.inside {
-		base = s.base
+	base := s.base
+	if !s.inside || url == s.named {
+		base = ""
 	}
 	f, err := openLocal(base, url)
 	if err != nil {
@@ -293,61 +276,26 @@ func (s *localSources) Open(ctx context.Context, url string) (io.ReadCloser, eng
 	return f, engine.SourceInfo{Size: info.Size(), Name: name, Scheme: "file"}, nil
 }
 
-// openLocal opens a file with data. One in the folder base must lie there really: a link
-// that leads out of it is refused, for the folder may be of somebody else. A pipe or a
-// device is no file, and is not waited for. Nor is a database of which something lies in
-// a file beside it.
-func openLocal(base, file string) (*os.File, error) {
-	var f *os.File
-	rel, err := filepath.Rel(base, file)
-	if base != "" && err == nil && filepath.IsLocal(rel) {
-		root, err := os.OpenRoot(base)
-		if err != nil {
-			return nil, pathError(err)
+// openLocal opens a file with data: in the folder base, or where base is empty wherever
+// the user says. A database of which something lies in a file beside it is refused.
+func openLocal(base, file string) (f *os.File, err error) {
+	if base == "" {
+		f, err = local.Open(file)
+	} else {
+		var folder *local.Folder
+		if folder, err = local.OpenFolder(base); err == nil {
+			defer folder.Close()
+			f, err = folder.Open(file)
 		}
-		defer root.Close()
-		if f, err = root.OpenFile(rel, os.O_RDONLY|syscall.O_NONBLOCK, 0); err != nil {
-			if leadsOut(base, file) {
-				return nil, errs.Wrap(err, errs.Invalid, "cli.openLocal", "%s is a link that leads out of %s", file, base)
-			}
-			return nil, pathError(&fs.PathError{Op: "open", Path: file, Err: cause(err)})
-		}
-	} else if f, err = os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0); err != nil {
-		return nil, pathError(err)
-	}
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = errs.New(errs.Invalid, "cli.openLocal", "%s is not a file", file)
-	}
-	if err == nil {
-		err = sqlite.Beside(f)
 	}
 	if err != nil {
+		return nil, err
+	}
+	if err := sqlite.Beside(f); err != nil {
 		f.Close()
 		return nil, pathError(err)
 	}
 	return f, nil
-}
-
-// leadsOut reports whether a file lies elsewhere than in a folder, behind links.
-func leadsOut(base, file string) bool {
-	where, err := filepath.EvalSymlinks(file)
-	if err != nil {
-		return false
-	}
-	if base, err = filepath.EvalSymlinks(base); err != nil {
-		return false
-	}
-	rel, err := filepath.Rel(base, where)
-	return err != nil || !filepath.IsLocal(rel)
-}
-
-// cause is what is wrong with a path, without the path.
-func cause(err error) error {
-	if pe, ok := errors.AsType[*fs.PathError](err); ok {
-		return pe.Err
-	}
-	return err
 }
 
 func newFetch(env *Env) (*fetch.Client, error) {
@@ -362,6 +310,15 @@ func newFetch(env *Env) (*fetch.Client, error) {
 
 func fetchConfig(env *Env) fetch.Config {
 	return fetch.Config{Allow: list(env.Getenv("SPECSTORE_FETCH_ALLOW"))}
+}
+
+// folderOf is the folder that a dataset at a path lies in: the path itself, or that of
+// the file that the path is.
+func folderOf(path string) string {
+	if isDir(path) {
+		return path
+	}
+	return filepath.Dir(path)
 }
 
 func isDir(path string) bool {

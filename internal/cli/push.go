@@ -3,9 +3,9 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -38,7 +38,9 @@ func pushCommand(env *Env) *cobra.Command {
 to its end.
 
 PATH is a folder with a datapackage.json, or a Flow-Spec (.yaml or .json) or a
-folder with .datahub/flow.yaml. A server of the same data folder is found by
+folder with .datahub/flow.yaml. Only files in that folder, or in the folder of the
+Flow-Spec, are read and sent: paths and links that lead out of it are refused, and so
+are pipes and devices. A server of the same data folder is found by
 itself and needs no token; else name it by --server and give a user token.
 
 Exit codes: 0 the flow succeeded, 1 it failed, 2 wrong usage or spec, 3 the server
@@ -46,7 +48,8 @@ did not answer or refused.`,
 		Example: "  specstore push examples/elements",
 		Args:    oneArg,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			raw, err := localSpec(env.path(args[0]))
+			path := env.path(args[0])
+			raw, err := localSpec(path)
 			if err != nil {
 				return exit(exitUsage, err)
 			}
@@ -54,7 +57,7 @@ did not answer or refused.`,
 			if err != nil {
 				return err
 			}
-			return push(cmd.Context(), env, cl, raw, o)
+			return push(cmd.Context(), env, cl, raw, folderOf(path), o)
 		},
 	}
 	conn.flags(cmd)
@@ -69,8 +72,8 @@ did not answer or refused.`,
 	return cmd
 }
 
-// push sends what a local spec names and follows the flow.
-func push(ctx context.Context, env *Env, cl *client.Client, raw map[string]any, o pushOptions) error {
+// push sends what a local spec names, all of it in the folder dir, and follows the flow.
+func push(ctx context.Context, env *Env, cl *client.Client, raw map[string]any, dir string, o pushOptions) error {
 	user, err := cl.Check(ctx)
 	if err != nil {
 		return serverError(err)
@@ -99,7 +102,7 @@ func push(ctx context.Context, env *Env, cl *client.Client, raw map[string]any, 
 	if len(problems) > 0 {
 		return exit(exitUsage, errs.New(errs.Invalid, "cli.push", "the spec is not valid:\n  %s", strings.Join(flowspec.ProblemLines(problems), "\n  ")))
 	}
-	if err := uploadFiles(ctx, env, cl, spec, o); err != nil {
+	if err := uploadFiles(ctx, env, cl, spec, dir, o); err != nil {
 		return err
 	}
 	source, err := serviceClient(ctx, cl, auth.ServiceSource)
@@ -177,8 +180,9 @@ func serviceClient(ctx context.Context, cl *client.Client, service string) (*cli
 	return cl.WithToken(token), nil
 }
 
-// uploadFiles sends the local files of a spec and maps its resources to them.
-func uploadFiles(ctx context.Context, env *Env, cl *client.Client, spec *flowspec.Spec, o pushOptions) error {
+// uploadFiles sends the local files of a spec, which lie in the folder dir, and maps
+// its resources to them.
+func uploadFiles(ctx context.Context, env *Env, cl *client.Client, spec *flowspec.Spec, dir string, o pushOptions) error {
 	local := map[string]string{} // path in the package to file
 	base := filepath.Dir(spec.URL)
 	for _, r := range spec.Resources {
@@ -203,13 +207,12 @@ func uploadFiles(ctx context.Context, env *Env, cl *client.Client, spec *flowspe
 	}
 	files := map[string]client.File{}
 	for path, file := range local {
-		f, err := openLocal(base, file)
+		f, err := openLocal(dir, file)
 		if err != nil {
 			return exit(exitUsage, err)
 		}
-		f.Close()
-		d, err := client.DescribeFile(file)
-		if err != nil {
+		d, err := client.Describe(filepath.Base(file), f)
+		if err = errors.Join(err, f.Close()); err != nil {
 			return exit(exitUsage, pathError(err))
 		}
 		files[path] = d
@@ -233,10 +236,12 @@ func uploadFiles(ctx context.Context, env *Env, cl *client.Client, spec *flowspe
 			if !o.quiet && !o.asJSON {
 				fmt.Fprintf(env.Stderr, "UPLOAD     %s, %d bytes\n", path, files[path].Length)
 			}
-			if err := raw.UploadRawFile(ctx, leave, local[path]); err != nil {
-				if _, missing := os.Stat(local[path]); missing != nil {
-					return exit(exitUsage, pathError(missing))
-				}
+			f, err := openLocal(dir, local[path])
+			if err != nil {
+				return exit(exitUsage, err)
+			}
+			err = raw.UploadRawAt(ctx, leave, files[path].Name, f, files[path].Length)
+			if err = errors.Join(err, f.Close()); err != nil {
 				return serverError(err)
 			}
 		}

@@ -27,8 +27,8 @@ func runCommand(env *Env) *cobra.Command {
 		Short: "Run the flow of a dataset, or a pipeline-spec, here, without a server",
 		Long: `Run the flow of a dataset in this process: no server, no database.
 
-PATH is a folder with a datapackage.json, or a Flow-Spec (.yaml or .json). DIR
-becomes one self-contained package: datapackage.json with relative paths, data/,
+PATH is a folder with a datapackage.json, or a Flow-Spec (.yaml or .json). Only files in
+that folder, or in the folder of the Flow-Spec, are read. DIR becomes one self-contained package: datapackage.json with relative paths, data/,
 archive/ and README.md. What DIR held before is replaced only when it was written
 by an earlier run, and only when this one succeeds.
 
@@ -131,14 +131,10 @@ func runFlow(ctx context.Context, env *Env, path, out string, asJSON, quiet bool
 	if err != nil {
 		return err
 	}
-	base := path
-	if !isDir(path) {
-		base = filepath.Dir(path)
-	}
 	result := runResult{FlowID: pipelines[len(pipelines)-1].ID, State: stateOf(false), Pipelines: map[string]runPipeline{}}
 	var mu sync.Mutex // a run that reached a limit may go on for a moment
 	var outcome *engine.Outcome
-	err = limits.Here(ctx, temp, &localSources{base: base, inside: true, fetch: fetcher}, func(ctx context.Context, sources engine.Sources) (err error) {
+	err = limits.Here(ctx, temp, &localSources{base: folderOf(path), inside: true, fetch: fetcher}, func(ctx context.Context, sources engine.Sources) (err error) {
 		outcome, err = engine.Execute(ctx, engine.Flow{
 			Pipelines: pipelines, Sources: sources, Sink: dir, Temp: temp, MaxSource: limits.Source,
 			Report: func(_ context.Context, news []engine.Event) error {

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -74,6 +75,9 @@ func (s *server) kill() {
 // specstore runs a command against the server.
 func (s *server) specstore(args ...string) (code int, stdout, stderr string) {
 	s.t.Helper()
+	if slices.Contains(args, "--token") { // which goes to no server that is found
+		args = append(args, "--server", s.url)
+	}
 	cmd := exec.Command("specstore", append(args, "--data", s.data)...)
 	var out, said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &said

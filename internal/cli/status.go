@@ -20,12 +20,13 @@ type connection struct{ server, token string }
 
 func (c *connection) flags(cmd *cobra.Command) {
 	dataFlag(cmd)
-	cmd.Flags().StringVar(&c.server, "server", "", "base `URL` of the server (SPECSTORE_SERVER)")
+	cmd.Flags().StringVar(&c.server, "server", "", "base `URL` of the server (SPECSTORE_SERVER); absent: the one of the data folder, or with a token the default address")
 	cmd.Flags().StringVar(&c.token, "token", "", "`token` to send (SPECSTORE_TOKEN)")
 }
 
-// connect makes a client. Without a server that was named it is the one of the data
-// folder, where that runs, for which the command signs a token itself.
+// connect makes a client. A token that is given goes to the server that is named, or to
+// the default address, and to no server that is found. Without one, a command that finds
+// the server of its data folder signs for itself.
 func (c *connection) connect(ctx context.Context, env *Env, cmd *cobra.Command) (*client.Client, error) {
 	server := variable(env, cmd, "server", "SPECSTORE_SERVER", "")
 	token := variable(env, cmd, "token", "SPECSTORE_TOKEN", "")
@@ -33,14 +34,18 @@ func (c *connection) connect(ctx context.Context, env *Env, cmd *cobra.Command) 
 	if err != nil {
 		return nil, exit(exitUsage, err)
 	}
-	info, running := readServerInfo(conf.data)
-	if running && (server == "" || server == info.URL) {
-		server = info.URL
-		if token == "" && conf.authServer == "" {
-			token, err = signToken(ctx, env, conf, ownClaims())
-			if err != nil {
-				return nil, err
+	if token == "" {
+		found, err := readServerInfo(conf.data)
+		switch {
+		case err == nil && (server == "" || server == found.URL):
+			server = found.URL
+			if conf.authServer == "" {
+				if token, err = signToken(ctx, env, conf, ownClaims()); err != nil {
+					return nil, err
+				}
 			}
+		case err != nil && server == "" && !errors.Is(err, errNoServer):
+			return nil, exit(exitUsage, err)
 		}
 	}
 	cl, err := client.New(client.Config{Server: server, Token: token})

@@ -15,6 +15,7 @@ import (
 	"github.com/datahq/specstore/internal/errs"
 	"github.com/datahq/specstore/internal/fetch"
 	"github.com/datahq/specstore/internal/flowspec"
+	"github.com/datahq/specstore/internal/local"
 	"github.com/datahq/specstore/internal/pipelinespec"
 	"github.com/datahq/specstore/internal/processor/standard"
 	"github.com/datahq/specstore/internal/processor/wire"
@@ -144,16 +145,12 @@ func (f *stepFiles) Open(ctx context.Context, url string) (io.ReadCloser, error)
 		body, _, err := f.fetch.Open(ctx, url)
 		return body, err
 	}
-	file, err := os.Open(f.Absolute(url))
+	file, err := local.Open(f.Absolute(url))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, errs.Wrap(err, errs.NotFound, "cli.Open", "%s: no such file", url)
 	}
 	if err != nil {
-		return nil, pathError(err)
-	}
-	if info, err := file.Stat(); err == nil && !info.Mode().IsRegular() {
-		file.Close()
-		return nil, errs.New(errs.Invalid, "cli.Open", "%s is not a file", url)
+		return nil, err
 	}
 	return file, nil
 }

@@ -37,7 +37,7 @@ Exit codes: 0 valid, 1 not valid, 2 wrong usage or description.`,
 			if err != nil {
 				return exit(exitUsage, err)
 			}
-			result, err := validate(cmd.Context(), env, descriptor, base)
+			result, err := validate(cmd.Context(), env, descriptor, base, path)
 			if err != nil {
 				return err
 			}
@@ -151,7 +151,9 @@ func (one *resourceValidation) look(ctx context.Context, in engine.TableInput) {
 	}
 }
 
-func validate(ctx context.Context, env *Env, descriptor map[string]any, base string) (*validation, error) {
+// validate checks what a descriptor names in the folder base; named is what the user
+// named.
+func validate(ctx context.Context, env *Env, descriptor map[string]any, base, named string) (*validation, error) {
 	fetcher, err := newFetch(env)
 	if err != nil {
 		return nil, exit(exitUsage, err)
@@ -168,7 +170,7 @@ func validate(ctx context.Context, env *Env, descriptor map[string]any, base str
 		return nil, err
 	}
 	defer os.RemoveAll(temp)
-	sources := &localSources{base: base, inside: true, fetch: fetcher}
+	sources := &localSources{base: base, inside: true, named: named, fetch: fetcher}
 	result := &validation{Valid: true, Resources: []*resourceValidation{}}
 	var inputs []engine.TableInput
 	var read []*resourceValidation

@@ -33,6 +33,7 @@ var layers = [][]string{
 	{"internal/jobs", "internal/dpp", "internal/runner"},
 	{"internal/service"},
 	{"internal/httpapi", "client"},
+	{"internal/local"},
 	{"internal/cli"},
 	{"cmd/specstore"},
 }
