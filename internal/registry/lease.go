@@ -117,16 +117,21 @@ func (s *Store) Release(ctx context.Context, flowID string, attempt int64, enque
 		if f.attempt != attempt || f.state.Ended() {
 			return nil
 		}
-		f.restart(Running)
-		// A flow that was claimed and had not begun has no event to be saved with.
-		if _, err := tx.Exec(ctx, `UPDATE dataset_revision SET holder = NULL, attempt = $2 WHERE revision_id = $1`, f.id, f.attempt); err != nil {
-			return err
-		}
-		if enqueue != nil {
-			return enqueue(ctx, tx)
-		}
-		return nil
+		return giveBack(ctx, tx, f, enqueue)
 	})
+}
+
+// giveBack lets others claim a held flow, with a ticket.
+func giveBack(ctx context.Context, tx sqldb.Tx, f *flow, enqueue Enqueue) error {
+	f.restart(Running)
+	// A flow that was claimed and had not begun has no event to be saved with.
+	if _, err := tx.Exec(ctx, `UPDATE dataset_revision SET holder = NULL, attempt = $2 WHERE revision_id = $1`, f.id, f.attempt); err != nil {
+		return err
+	}
+	if enqueue != nil {
+		return enqueue(ctx, tx)
+	}
+	return nil
 }
 
 // Interrupt gives a flow back that a run of this attempt holds and could not bring to

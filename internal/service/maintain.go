@@ -35,6 +35,9 @@ func (s *Service) Maintain(ctx context.Context) {
 			s.Jobs.Wake()
 		}
 		if err == nil {
+			err = s.makeRoom(ctx)
+		}
+		if err == nil {
 			err = s.runSchedules(ctx)
 		}
 		if err == nil && time.Since(pruned) > pruneEvery {
@@ -46,4 +49,20 @@ func (s *Service) Maintain(ctx context.Context) {
 		}
 		silent = err != nil
 	}
+}
+
+// waitedFor is how long a flow waits before another owner's makes room for it.
+const waitedFor = time.Second
+
+// makeRoom gives flows back of an owner that has more than half of all that run while
+// another one's waits.
+func (s *Service) makeRoom(ctx context.Context) error {
+	flow, err := s.Registry.MakeRoom(ctx, s.Now().Add(-waitedFor), s.Jobs.Enqueue)
+	if err != nil || flow == "" {
+		return err
+	}
+	s.Log.InfoContext(ctx, "flow given back: its owner has more than half of all that run, and another owner's waits", "flow", flow)
+	s.lose(flow)
+	s.Jobs.Wake()
+	return nil
 }

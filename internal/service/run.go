@@ -152,6 +152,7 @@ func (s *Service) run(ctx context.Context, c *registry.Claim) (success bool, err
 	beats.Go(func() { s.beat(ctx, c, &counts, stop) })
 	defer beats.Wait()
 	defer stop(nil)
+	defer s.holds(c.FlowID, stop)()
 	job, err := s.job(ctx, c, temp)
 	if err == nil {
 		success, err = s.Runs.Run(ctx, job, runner.Hooks{
@@ -166,6 +167,34 @@ func (s *Service) run(ctx context.Context, c *registry.Claim) (success bool, err
 		return false, errLost
 	}
 	return success, err
+}
+
+// holding is a flow that runs here.
+type holding struct{ stop context.CancelCauseFunc }
+
+// holds records that a flow runs here until the function that it returns is called.
+func (s *Service) holds(flowID string, stop context.CancelCauseFunc) (done func()) {
+	h := &holding{stop}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.runs[flowID] = h
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.runs[flowID] == h { // else another run of it has begun
+			delete(s.runs, flowID)
+		}
+	}
+}
+
+// lose stops the run of a flow that it may not go on with, where it runs here. Elsewhere
+// its next beat stops it.
+func (s *Service) lose(flowID string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h := s.runs[flowID]; h != nil {
+		h.stop(errLost)
+	}
 }
 
 // job is all that the process of a run is told of the flow.

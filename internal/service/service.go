@@ -12,6 +12,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/datahq/specstore/internal/auth"
@@ -83,6 +84,9 @@ type Parts struct {
 type Service struct {
 	Parts
 	news *news // of pipelines that run elsewhere
+
+	mu   sync.Mutex
+	runs map[string]*holding // that run here, by flow ID
 }
 
 // New makes a service.
@@ -93,7 +97,7 @@ func New(p Parts) *Service {
 	if p.Silence <= 0 {
 		p.Silence = DefaultSilence
 	}
-	return &Service{p, newNews()}
+	return &Service{Parts: p, news: newNews(), runs: map[string]*holding{}}
 }
 
 // UpdateToken is what an update of a flow must carry, from whoever was told it.
@@ -123,6 +127,7 @@ func (s *Service) Cancel(ctx context.Context, token, datasetID, which string) (r
 	if !state.Ended() {
 		state, err = s.Registry.Cancel(ctx, r.ID, "Cancelled by its owner")
 		if err != nil || state != registry.Succeeded { // else it ended in between
+			s.lose(r.ID)
 			return state, err
 		}
 	}
