@@ -295,7 +295,7 @@ func (o options) watch(ctx context.Context, s *server) (string, error) {
 	defer func() {
 		for _, c := range conns {
 			if c != nil {
-				c.Close()
+				_ = c.Close() // the server may have ended it
 			}
 		}
 	}()

@@ -418,6 +418,30 @@ func TestSlowReaders(t *testing.T) {
 	})
 }
 
+// TestHeaders: headers that come slowly, or are long, end their connection.
+func TestHeaders(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		text   string
+		rest   io.Reader
+		status int
+	}{
+		"never begun": {"", stalled{strings.NewReader("")}, 0},
+		"stalled":     {"GET /healthz HTTP/1.1\r\nHost: x\r\nA: ", stalled{strings.NewReader("b")}, 0},
+		"trickle":     {"GET /healthz HTTP/1.1\r\nHost: x\r\nA: ", trickle{time.Second}, 0},
+		"long":        {"GET /healthz HTTP/1.1\r\nHost: x\r\nA: ", endless{"b"}, http.StatusRequestHeaderFieldsTooLarge},
+		"many":        {"GET /healthz HTTP/1.1\r\nHost: x\r\n", endless{strings.Repeat("A: b\r\n", 200)}, http.StatusRequestHeaderFieldsTooLarge},
+		"long line":   {"GET /", endless{"b"}, http.StatusRequestHeaderFieldsTooLarge},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			e := newBodies(t).send(c.text, c.rest)
+			if e.status != c.status || e.elapsed > 11*time.Second || e.sent > 80<<10 {
+				t.Errorf("%s: %d after %d bytes and %v: %.200q", name, e.status, e.sent, e.elapsed, e.text)
+			}
+		})
+	}
+}
+
 // TestBodiesTogether: bodies in memory are bounded together; who finds no room is told to
 // come again, and what is given back is there for others.
 func TestBodiesTogether(t *testing.T) {

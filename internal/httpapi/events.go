@@ -143,7 +143,7 @@ func (a *api) events(w http.ResponseWriter, r *http.Request) error {
 		if conn := takeOver(w); conn != nil {
 			a.streams.Go(func() {
 				defer leave()
-				defer conn.Close()
+				defer func() { _ = conn.Close() }() // the reader may have gone
 				watch.send = func(b []byte) error {
 					_ = conn.SetWriteDeadline(time.Now().Add(writeTime))
 					_, err := conn.Write(b)

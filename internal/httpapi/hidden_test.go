@@ -167,8 +167,8 @@ func TestNoNeedOfSpec(t *testing.T) {
 	})
 }
 
-// TestOpenStatusReadsSpecOnce: what the status and the plan of an open flow cost grows
-// with the answer, and not with pipelines times spec.
+// TestOpenStatusReadsSpecOnce: what the status, the plan and the difference of open flows
+// cost grows with the answer and the spec, and not with pipelines times spec.
 func TestOpenStatusReadsSpecOnce(t *testing.T) {
 	testkit.EachDB(t, func(t *testing.T, url string) {
 		h := newHiding(t, url)
@@ -181,6 +181,15 @@ func TestOpenStatusReadsSpecOnce(t *testing.T) {
 				if is := h.ask(t, "GET", path, me); is.status != http.StatusOK || len(is.body) < longSpec/4 || is.bytes > 10*uint64(len(is.body)) {
 					t.Errorf("%s: %d, an answer of %d bytes takes %d bytes of memory", path, is.status, len(is.body), is.bytes)
 				}
+			}
+			for path, want := range map[string]int{"/plan": http.StatusRequestEntityTooLarge, "/diff/latest": http.StatusOK} {
+				path = "/source/me/" + findability + "/1" + path
+				h.ask(t, "GET", path, me)
+				is := h.ask(t, "GET", path, me)
+				if is.status != want || is.bytes > 400<<20 {
+					t.Errorf("%s: %d, an answer of %d bytes takes %d bytes of memory", path, is.status, len(is.body), is.bytes)
+				}
+				testkit.Must(document())(t).check(t, "GET", path, answer{is.status, http.Header{"Content-Type": {"application/json"}}, is.body})
 			}
 		}
 	})

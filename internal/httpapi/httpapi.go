@@ -97,6 +97,8 @@ type api struct {
 	Config
 	buffers        sync.Pool // of *writer
 	known, unknown room      // for bodies whose caller is known, and for the others
+	computing      pool      // of maxComputing
+	answers        pool      // of maxAnswers
 	watchers       watchers
 	streams        sync.WaitGroup // of watchers that took their connections over
 }
@@ -155,6 +157,7 @@ func New(c Config) http.Handler {
 func newAPI(c Config) (*api, http.Handler) {
 	a := &api{Config: c}
 	a.makeRoom()
+	a.computing.left, a.answers.left = maxComputing, maxAnswers
 	mux := http.NewServeMux()
 	for _, r := range a.routes() {
 		handle := a.handler(r.handle)

@@ -1,6 +1,8 @@
 package httpapi
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -12,6 +14,7 @@ import (
 	"github.com/datahq/specstore/internal/engine"
 	"github.com/datahq/specstore/internal/errs"
 	"github.com/datahq/specstore/internal/jsondiff"
+	"github.com/datahq/specstore/internal/plan"
 	"github.com/datahq/specstore/internal/registry"
 )
 
@@ -199,12 +202,67 @@ func (a *api) delete(w http.ResponseWriter, r *http.Request) error {
 // plan gives the pipelines of a revision as [[id, details], …].
 func (a *api) plan(w http.ResponseWriter, r *http.Request) error {
 	dataset, which := datasetOf(r)
-	pipelines, err := a.Service.Plan(r.Context(), auth.FromRequest(r), dataset, which)
+	return a.compute(r.Context(), w, func(b *bytes.Buffer) error {
+		pipelines, err := a.Service.Plan(r.Context(), auth.FromRequest(r), dataset, which)
+		if err != nil {
+			return err
+		}
+		private(w)
+		return appendPlan(b, pipelines)
+	})
+}
+
+const (
+	maxPlan      = 32 << 20  // bytes of a plan that is answered
+	maxComputing = 4         // answers that are computed from whole specs at the same time
+	maxAnswers   = 128 << 20 // bytes of such answers that are being taken
+)
+
+// appendPlan writes pipelines as [[id, details], …]. What a spec says of its package
+// stands in each of them, so a plan may be as long as their product.
+func appendPlan(b *bytes.Buffer, pipelines []plan.Pipeline) error {
+	b.WriteByte('[')
+	e := json.NewEncoder(b)
+	e.SetEscapeHTML(false)
+	for i, p := range pipelines {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		if err := e.Encode(p); err != nil {
+			return err
+		}
+		if b.Len() > maxPlan {
+			return errs.New(errs.TooLarge, "httpapi.plan", "the plan is longer than %d MiB; it can be had on the command line: specstore plan", maxPlan>>20)
+		}
+	}
+	b.WriteString("]\n")
+	return nil
+}
+
+// compute answers with JSON that takes much to compute: few are computed at the same time,
+// and those that wait to be taken by their readers are bounded together.
+func (a *api) compute(ctx context.Context, w http.ResponseWriter, do func(*bytes.Buffer) error) error {
+	var b bytes.Buffer
+	if err := a.computing.take(ctx, 1); err != nil {
+		return err
+	}
+	err := func() error {
+		defer a.computing.give(1)
+		if err := do(&b); err != nil {
+			return err
+		}
+		return a.answers.take(ctx, int64(b.Cap()))
+	}()
 	if err != nil {
 		return err
 	}
-	private(w)
-	return writeJSON(w, http.StatusOK, pipelines)
+	defer a.answers.give(int64(b.Cap()))
+	h := w.Header()
+	h.Set("Content-Type", "application/json; charset=utf-8")
+	h.Set("Content-Length", strconv.Itoa(b.Len()))
+	w.WriteHeader(http.StatusOK)
+	_, _ = w.Write(b.Bytes()) // the reader has gone
+	return nil
 }
 
 // pipelineLog gives the lines of a log as text.
@@ -267,13 +325,17 @@ type changes struct {
 
 func (a *api) diff(w http.ResponseWriter, r *http.Request) error {
 	dataset, which := datasetOf(r)
-	d, err := a.Service.Diff(r.Context(), auth.FromRequest(r), dataset, which, r.PathValue("other"))
-	if err != nil {
-		return err
-	}
-	private(w)
-	return writeJSON(w, http.StatusOK, map[string]any{
-		"from": d.From, "to": d.To,
-		"spec": changes{d.Spec, d.SpecLeft}, "schema": changes{d.Schema, d.SchemaLeft}, "stats": changes{d.Stats, d.StatsLeft},
+	return a.compute(r.Context(), w, func(b *bytes.Buffer) error {
+		d, err := a.Service.Diff(r.Context(), auth.FromRequest(r), dataset, which, r.PathValue("other"))
+		if err != nil {
+			return err
+		}
+		private(w)
+		e := json.NewEncoder(b)
+		e.SetEscapeHTML(false)
+		return e.Encode(map[string]any{
+			"from": d.From, "to": d.To,
+			"spec": changes{d.Spec, d.SpecLeft}, "schema": changes{d.Schema, d.SchemaLeft}, "stats": changes{d.Stats, d.StatsLeft},
+		})
 	})
 }

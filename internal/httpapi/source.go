@@ -107,11 +107,17 @@ func (a *api) dryRun(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer spec.release()
-	pipelines, err := a.Service.DryRun(r.Context(), auth.FromRequest(r), spec.text)
+	err = a.compute(r.Context(), w, func(b *bytes.Buffer) error {
+		pipelines, err := a.Service.DryRun(r.Context(), auth.FromRequest(r), spec.text)
+		if err != nil {
+			return err
+		}
+		return appendPlan(b, pipelines)
+	})
 	if err != nil {
 		return &refusalError{err}
 	}
-	return writeJSON(w, http.StatusOK, pipelines)
+	return nil
 }
 
 func (a *api) upload(w http.ResponseWriter, r *http.Request) error {

@@ -219,9 +219,12 @@ func (u *upload) plan(s *Service, number int64, created time.Time) ([]plan.Pipel
 	return plan.Plan(s.planInput(s.Runner, plan.Version, u.spec, number, u.at, created))
 }
 
+const maxDetails = 64 << 20 // bytes of the steps of a flow that are kept for a pipelines service
+
 // planned is pipelines as the registry keeps them; their steps for a pipelines service.
 func (s *Service) planned(pipelines []plan.Pipeline, runner registry.Runner, at time.Time) ([]registry.PlannedPipeline, error) {
 	list := make([]registry.PlannedPipeline, len(pipelines))
+	length := 0
 	for i, p := range pipelines {
 		list[i] = registry.PlannedPipeline{ID: p.ID, Title: p.Details.Title}
 		for _, d := range p.Details.Dependencies {
@@ -233,6 +236,9 @@ func (s *Service) planned(pipelines []plan.Pipeline, runner registry.Runner, at 
 		var err error
 		if list[i].Details, err = s.detailsFor(p, 1, at); err != nil {
 			return nil, err
+		}
+		if length += len(list[i].Details); length > maxDetails {
+			return nil, errs.New(errs.TooLarge, "service.planned", "the plan for the pipelines service is longer than %d MiB", maxDetails>>20)
 		}
 	}
 	return list, nil
