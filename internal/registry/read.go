@@ -164,15 +164,14 @@ func (s *Store) revision(ctx context.Context, parts Parts, where string, args ..
 	var r *Revision
 	var list []*row
 	var folded []byte
-	var rest storedRevision // the columns of further rows, which have nothing long
+	var rest *storedRevision // the columns of further rows, which have nothing long
 	err := s.db.Select(ctx, func(rows sqldb.Row) error {
-		var v storedRevision
-		var p storedRow
-		into := &rest
-		if r == nil {
-			into = &v
+		v := rest
+		if v == nil {
+			v = &storedRevision{}
 		}
-		dest := into.dest()
+		var p storedRow
+		dest := v.dest()
 		if parts&WithPipelines != 0 {
 			dest = append(dest, p.dest()...)
 		}
@@ -185,6 +184,8 @@ func (s *Store) revision(ctx context.Context, parts Parts, where string, args ..
 				return err
 			}
 			folded = v.folded
+		} else {
+			rest = v
 		}
 		if p.p.ID == "" {
 			return nil // it has ended, or the pipelines were not asked for
