@@ -69,6 +69,13 @@ func dataFlag(cmd *cobra.Command) {
 	cmd.Flags().String("data", ".specstore", "`folder` of the database, files and temporary files (SPECSTORE_DATA)")
 }
 
+// notYet are settings that are planned and that nothing reads: to be set without any effect
+// would be worse than to be refused.
+var notYet = []string{
+	"SPECSTORE_RAWSTORE_URL", "SPECSTORE_PKGSTORE_URL", "SPECSTORE_CDN_URL", "SPECSTORE_METRICS_ADDR", "SPECSTORE_MAX_OWNER_BYTES",
+	"SPECSTORE_KEEP_REVISIONS", "DATABASE_READ_URL",
+}
+
 func serverConfig(env *Env, cmd *cobra.Command) (*config, error) {
 	c := &config{
 		data:        env.path(variable(env, cmd, "data", "SPECSTORE_DATA", ".specstore")),
@@ -82,6 +89,11 @@ func serverConfig(env *Env, cmd *cobra.Command) (*config, error) {
 	}
 	wrong := func(name, format string, args ...any) error {
 		return errs.New(errs.Invalid, "cli.config", name+": "+format, args...)
+	}
+	for _, name := range notYet {
+		if env.Getenv(name) != "" {
+			return nil, wrong(name, "this version has no such setting yet; leave it unset")
+		}
 	}
 	if c.databaseURL == "" {
 		c.databaseURL = "sqlite:///" + filepath.ToSlash(filepath.Join(c.data, "registry.db"))
