@@ -25,6 +25,12 @@ const (
 	// what a table takes that is wide or has large cells is mostly waste that is not
 	// collected yet. GOMEMLIMIT says otherwise.
 	softMemory = 48 << 20
+	// garbage is how much may be waste beside what is used, in percent, below softMemory:
+	// a child that runs small tables uses a few megabytes, and would collect all the
+	// time. GOGC says otherwise.
+	garbage = 200
+	// idleMemory is what a child may hold while it waits for another flow, in bytes.
+	idleMemory = 32 << 20
 	// orphanTime is how long a child has to end by itself after its parent has.
 	orphanTime = time.Second
 )
@@ -38,6 +44,9 @@ func Child(in io.Reader, out, log io.Writer) int {
 	offer()
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(softMemory)
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(garbage)
 	}
 	c := &child{out: &sender{w: out}, in: make(chan message), log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelWarn}))}
 	var reading sync.WaitGroup
@@ -62,6 +71,9 @@ func Child(in io.Reader, out, log io.Writer) int {
 		if err := c.serve(m.Job); err != nil {
 			c.log.Error("the parent cannot be reached", "error", err)
 			return 1
+		}
+		if held() > idleMemory {
+			debug.FreeOSMemory()
 		}
 	}
 	return 0
