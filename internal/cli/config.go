@@ -39,6 +39,7 @@ type config struct {
 	updateToken string
 	workers     int
 	limits      runner.Limits // of each run
+	trash       time.Duration // that what was deleted can be restored for
 	logFormat   string
 	redact      bool
 	// anonymousUpdates allows updates without a token to programs of this machine.
@@ -118,6 +119,9 @@ func serverConfig(env *Env, cmd *cobra.Command) (*config, error) {
 	}
 	if c.limits.Time > longestRun {
 		return nil, wrong("SPECSTORE_RUN_TIMEOUT", "%s is more than 23h, which is the most that a server has for a run", c.limits.Time)
+	}
+	if c.trash, err = trashTime(env); err != nil {
+		return nil, err
 	}
 	if c.logFormat != "text" && c.logFormat != "json" {
 		return nil, wrong("SPECSTORE_LOG", "%q is neither text nor json", c.logFormat)
@@ -246,6 +250,19 @@ func runLimits(env *Env) (l runner.Limits, err error) {
 		}
 	}
 	return l, nil
+}
+
+// trashTime reads how long what was deleted can be restored. Zero is as short as can be.
+func trashTime(env *Env) (time.Duration, error) {
+	v := env.Getenv("SPECSTORE_TRASH")
+	if v == "" {
+		return service.DefaultTrash, nil
+	}
+	d, err := time.ParseDuration(v)
+	if err != nil || d < 0 {
+		return 0, errs.New(errs.Invalid, "cli.trashTime", "SPECSTORE_TRASH: %q is not a time such as 24h or 168h", v)
+	}
+	return max(d, 1), nil
 }
 
 // list reads a variable of words separated by commas.

@@ -40,7 +40,7 @@ Environment: DATABASE_URL, AUTH_SERVER, DPP_URL, SPECSTORE_RUNNER, SPECSTORE_DAT
 SPECSTORE_ADDR, SPECSTORE_PUBLIC_URL, SPECSTORE_WORKERS, SPECSTORE_FETCH_ALLOW,
 SPECSTORE_RUN_TIMEOUT, SPECSTORE_RUN_MEMORY, SPECSTORE_RUN_DISK, SPECSTORE_MAX_SOURCE_BYTES,
 SPECSTORE_UPDATE_TOKEN, SPECSTORE_ANONYMOUS_UPDATES, SPECSTORE_ANONYMOUS_STATUS,
-SPECSTORE_LEGACY_TZ, SPECSTORE_LOG; with a pipelines service SPECSTORE_DPP_STYLE, SPECSTORE_DPP_TIMEOUT
+SPECSTORE_TRASH, SPECSTORE_LEGACY_TZ, SPECSTORE_LOG; with a pipelines service SPECSTORE_DPP_STYLE, SPECSTORE_DPP_TIMEOUT
 and SPECSTORE_DPP_PROCESSORS, and for its plans PKGSTORE_BUCKET, PLANNER_LOCAL,
 S3_ENDPOINT_URL and AWS_*. Flags win.`,
 		Args: cobra.NoArgs,
@@ -189,7 +189,7 @@ func (c *config) parts(ctx context.Context, env *Env, store *registry.Store) (*p
 	p.Parts = service.Parts{
 		Profiles: p.Profiles, Runner: c.runner, Plans: c.plans, Processors: c.processors, PublicURL: c.publicURL,
 		Registry: store, Verifier: &auth.Verifier{Keys: keys, Now: env.Now},
-		Raw: rawstore.New(raw, []byte(secret), env.Now), Packages: pkgstore.New(packages, c.publicURL+"/pkgstore"),
+		Raw: rawstore.New(raw, []byte(secret), env.Now).WithLedger(store), Trash: c.trash, Packages: pkgstore.New(packages, c.publicURL+"/pkgstore"),
 		RawBases: bases, Secret: []byte(secret), Now: env.Now,
 		Holder: fmt.Sprintf("%s/%d/%s", host, os.Getpid(), strings.ToLower(rand.Text()[:6])),
 	}

@@ -153,6 +153,9 @@ func (a *api) rawFile(w http.ResponseWriter, r *http.Request) error {
 	if !a.Raw.MayRead(key, q.Get("expires"), q.Get("signature")) {
 		return errs.New(errs.Forbidden, "httpapi.rawFile", "the address is not signed, or its time is over")
 	}
+	if err := a.Service.UploadShown(r.Context(), key); err != nil {
+		return err
+	}
 	object, err := a.Raw.Open(r.Context(), key)
 	if err != nil {
 		return err

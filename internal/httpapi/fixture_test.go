@@ -30,6 +30,7 @@ import (
 // options are what servers differ in.
 type options struct {
 	workers     bool // flows are run; else they stay queued
+	eraseWait   time.Duration
 	redact      bool
 	updateToken string
 	// anonymousUpdates allows updates without a token to programs of this machine.
@@ -58,7 +59,7 @@ func start(t *testing.T, o options) *server {
 	t.Helper()
 	h := httptest.NewUnstartedServer(nil)
 	base := cmp.Or(o.publicURL, "http://"+h.Listener.Addr().String())
-	parts := servicetest.Options{Database: testkit.DB(t, sqldb.Dialect(*database)), PublicURL: base, Redact: o.redact, Runner: o.runner, DPP: o.dpp}
+	parts := servicetest.Options{Database: testkit.DB(t, sqldb.Dialect(*database)), PublicURL: base, Redact: o.redact, EraseWait: o.eraseWait, Runner: o.runner, DPP: o.dpp}
 	var remote *auth.RemoteKeys
 	if o.authServer != "" {
 		remote = testkit.Must(auth.NewRemoteKeys(o.authServer, nil))(t)

@@ -47,6 +47,9 @@ type Service interface {
 	Cancel(ctx context.Context, token, datasetID, which string) (registry.State, error)
 	Retry(ctx context.Context, token, datasetID, which string) (bool, error)
 	Delete(ctx context.Context, token, datasetID string) error
+	Erase(ctx context.Context, token, datasetID string) (done bool, err error)
+	Restore(ctx context.Context, token, datasetID string) error
+	UploadShown(ctx context.Context, key string) error
 	Datasets(ctx context.Context, token, ownerID, after string, limit int) ([]registry.Dataset, error)
 	Revisions(ctx context.Context, token, datasetID string, before int64, limit int) ([]registry.RevisionInfo, *registry.Schedule, error)
 	Plan(ctx context.Context, token, datasetID, which string) ([]plan.Pipeline, error)
@@ -118,6 +121,7 @@ func (a *api) routes() []route {
 		{"GET /source/{owner}", a.datasets},
 		{"GET /source/{owner}/{dataset}", a.revisions},
 		{"DELETE /source/{owner}/{dataset}", a.delete},
+		{"POST /source/{owner}/{dataset}/restore", a.restore},
 		{"GET /source/{owner}/{dataset}/{revision}", a.status},
 		{"GET /source/{owner}/{dataset}/{revision}/events", a.events},
 		{"GET /source/{owner}/{dataset}/{revision}/plan", a.plan},

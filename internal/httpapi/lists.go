@@ -189,14 +189,37 @@ func (a *api) revisionLine(v registry.RevisionInfo) revisionLine {
 	}
 }
 
-// delete takes a dataset away.
+// delete deletes a dataset, and erases it where that is asked for.
 func (a *api) delete(w http.ResponseWriter, r *http.Request) error {
 	dataset, _ := datasetOf(r)
+	if q := r.URL.Query(); q.Has("erase") {
+		if q.Get("erase") != "now" {
+			return errs.New(errs.Invalid, "httpapi.delete", "erase must be now")
+		}
+		done, err := a.Service.Erase(r.Context(), auth.FromRequest(r), dataset)
+		if err != nil {
+			return err
+		}
+		status := http.StatusOK
+		if !done {
+			status = http.StatusAccepted
+		}
+		return writeJSON(w, status, map[string]any{"id": dataset, "erased": done})
+	}
 	if err := a.Service.Delete(r.Context(), auth.FromRequest(r), dataset); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
+}
+
+// restore takes a dataset out of the trash.
+func (a *api) restore(w http.ResponseWriter, r *http.Request) error {
+	dataset, _ := datasetOf(r)
+	if err := a.Service.Restore(r.Context(), auth.FromRequest(r), dataset); err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, map[string]any{"id": dataset, "restored": true})
 }
 
 // plan gives the pipelines of a revision as [[id, details], …].

@@ -213,6 +213,30 @@ func TestReport(t *testing.T) {
 	s.get("/source/"+other+"/report", "").checkError(t, "none yet", http.StatusNotFound, "no validation report")
 }
 
+// TestRefusedRestore: what cannot be restored, and an erasure that takes longer than its
+// caller waits.
+func TestRefusedRestore(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{eraseWait: 1})
+	token := s.token("me", auth.ServiceSource)
+	send := func(method, path, token string) answer {
+		return s.do(method, "/source/me/a"+path, "", "Auth-Token: "+token)
+	}
+	s.create("me", "a", "published", registry.External)
+	send("DELETE", "", token)
+	send("POST", "/restore", s.sign(auth.Claims{UserID: "me", Service: auth.ServiceSource})).checkError(t, "over the limit", http.StatusForbidden, "Max datasets")
+	s.create("me", "a", "published", registry.External)
+	send("POST", "/restore", token).checkError(t, "pushed again", http.StatusConflict, "pushed again")
+	if a := send("DELETE", "?erase=now", token); a.status != http.StatusAccepted || !strings.Contains(a.body, `"erased":false`) {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	send("GET", "", token).checkError(t, "what is being erased", http.StatusNotFound, "")
+	if err := s.svc.CollectGarbage(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	send("POST", "/restore", token).checkError(t, "erased", http.StatusNotFound, "in the trash")
+}
+
 // TestDelete: a dataset that was deleted is gone with its revisions; made again it goes
 // on with its numbers and shows nothing of what was.
 func TestDelete(t *testing.T) {
@@ -232,6 +256,21 @@ func TestDelete(t *testing.T) {
 	if list := s.get("/source/me", token).body; strings.Contains(list, "me/a") {
 		t.Error(list)
 	}
+	restore := func(token string) answer { return s.do("POST", "/source/me/a/restore", "", "Auth-Token: "+token) }
+	restore(s.token("you", auth.ServiceSource)).checkError(t, "a stranger restores", http.StatusNotFound, "in the trash")
+	s.do("DELETE", "/source/me/a?erase=now", "", "Auth-Token: "+s.token("you", auth.ServiceSource)).checkError(t, "a stranger erases", http.StatusNotFound, "no revision")
+	if a := restore(token); a.status != http.StatusOK || a.body != `{"id":"me/a","restored":true}`+"\n" {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	if a := s.get("/source/me/a/2", ""); a.status != http.StatusOK {
+		t.Errorf("what was restored: %d %s", a.status, a.body)
+	}
+	remove()
+	s.do("DELETE", "/source/me/a?erase=later", "", "Auth-Token: "+token).checkError(t, "later", http.StatusBadRequest, "must be now")
+	if a := s.do("DELETE", "/source/me/a?erase=now", "", "Auth-Token: "+token); a.status != http.StatusOK || a.body != `{"erased":true,"id":"me/a"}`+"\n" {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	restore(token).checkError(t, "what was erased", http.StatusNotFound, "in the trash")
 	if r := s.create("me", "a", "private", registry.External); r.Number != 3 || r.Findability != "private" {
 		t.Errorf("%+v", r)
 	}

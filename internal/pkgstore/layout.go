@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/datahq/specstore/internal/errs"
 	"github.com/datahq/specstore/internal/objstore"
@@ -29,6 +30,50 @@ func (s *Store) ReadOld(ctx context.Context, key string) ([]byte, error) {
 func (s *Store) Keep(ctx context.Context, dataset string, body []byte) error {
 	sum := sha256.Sum256(body)
 	return s.put(ctx, Key(dataset, hex.EncodeToString(sum[:])), body)
+}
+
+// Stray is an object under an internal ID.
+type Stray struct {
+	SHA256  string // hexadecimal
+	ModTime time.Time
+}
+
+// Each calls fn for the objects whose keys begin with the beginning of an internal ID, by
+// dataset, at most 100 at once. An object of an older layout is left out.
+func (s *Store) Each(ctx context.Context, prefix string, fn func(dataset string, objects []Stray) error) error {
+	const most = 100
+	var dataset string
+	var list []Stray
+	flush := func() error {
+		if len(list) == 0 {
+			return nil
+		}
+		found := list
+		list = nil
+		return fn(dataset, found)
+	}
+	for info, err := range s.objects.List(ctx, objectPrefix+prefix) {
+		if err != nil {
+			return err
+		}
+		parts := strings.Split(info.Key, "/")
+		if len(parts) != 3 || !isHash(parts[2]) {
+			continue
+		}
+		if parts[1] != dataset || len(list) == most {
+			if err := flush(); err != nil {
+				return err
+			}
+			dataset = parts[1]
+		}
+		list = append(list, Stray{SHA256: parts[2], ModTime: info.ModTime})
+	}
+	return flush()
+}
+
+// Remove removes an object. To remove what is not there is no error.
+func (s *Store) Remove(ctx context.Context, dataset, sum string) error {
+	return s.objects.Delete(ctx, Key(dataset, sum))
 }
 
 // linker is a store that can give an object a second key without copying its bytes.

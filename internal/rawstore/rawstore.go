@@ -45,11 +45,27 @@ const (
 // MaxBytes is the longest file.
 const MaxBytes = 1 << 40
 
+// Ledger records which files are wanted. What nobody wants any more is removed, which no
+// file is that was recorded within the last day.
+type Ledger interface {
+	// Wanted records that files are wanted, by their keys. It is called before it is
+	// looked whether they are there.
+	Wanted(ctx context.Context, keys ...string) error
+}
+
 // Store keeps the files of all owners.
 type Store struct {
 	objects objstore.Store
 	secret  []byte
 	now     func() time.Time
+	ledger  Ledger // may be nil
+}
+
+// WithLedger returns the store as one that records in a ledger which files are wanted.
+func (s *Store) WithLedger(l Ledger) *Store {
+	with := *s
+	with.ledger = l
+	return &with
 }
 
 // New makes a store. The secret signs addresses and forms; processes that share the
@@ -58,7 +74,7 @@ func New(objects objstore.Store, secret []byte, now func() time.Time) *Store {
 	if len(secret) == 0 {
 		secret = []byte(rand.Text())
 	}
-	return &Store{objects, secret, now}
+	return &Store{objects: objects, secret: secret, now: now}
 }
 
 // File is what a client says of a file.
@@ -96,6 +112,7 @@ func (s *Store) Authorize(ctx context.Context, owner string, files map[string]Fi
 		return nil, errs.New(errs.Invalid, "rawstore.Authorize", "metadata.owner: %s", wrong)
 	}
 	out := make(map[string]Leave, len(files))
+	there := map[string][]string{} // paths of files that are there, by key
 	for _, path := range slices.Sorted(maps.Keys(files)) {
 		f := files[path]
 		sum, err := base64.StdEncoding.DecodeString(f.MD5)
@@ -113,17 +130,79 @@ func (s *Store) Authorize(ctx context.Context, owner string, files map[string]Fi
 		if len(contentType) > maxType || strings.ContainsFunc(contentType, func(r rune) bool { return r < ' ' || r > '~' }) {
 			return nil, errs.New(errs.Invalid, "rawstore.Authorize", "the type of the file %.200q is not a content type", path)
 		}
-		info, err := s.objects.Stat(ctx, key)
-		if err != nil && !errs.Is(err, errs.NotFound) {
+		exists, err := s.Has(ctx, key)
+		if err != nil {
 			return nil, err
+		}
+		if exists {
+			there[key] = append(there[key], path)
 		}
 		policy := s.until(uploadLife)
 		out[path] = Leave{
-			URL: base, Exists: err == nil && info.Size == f.Length, MD5: f.MD5, Length: f.Length, Name: f.Name, Type: contentType,
+			URL: base, Exists: exists, MD5: f.MD5, Length: f.Length, Name: f.Name, Type: contentType,
 			Query: map[string]string{"key": key, "Content-Type": contentType, "policy": policy, "signature": s.sign("upload", key, policy, contentType)},
 		}
 	}
+	if s.ledger == nil {
+		return out, nil
+	}
+	// Only what is there once it is known to be wanted stays.
+	if err := s.ledger.Wanted(ctx, slices.Sorted(maps.Keys(there))...); err != nil {
+		return nil, err
+	}
+	for key, paths := range there {
+		exists, err := s.Has(ctx, key)
+		if err != nil {
+			return nil, err
+		}
+		for _, path := range paths {
+			leave := out[path]
+			leave.Exists = exists
+			out[path] = leave
+		}
+	}
 	return out, nil
+}
+
+// Has reports whether a file is there with its length.
+func (s *Store) Has(ctx context.Context, key string) (bool, error) {
+	_, _, length, ok := parse(key)
+	if !ok {
+		return false, nil
+	}
+	info, err := s.objects.Stat(ctx, key)
+	if errs.Is(err, errs.NotFound) {
+		return false, nil
+	}
+	return err == nil && info.Size == length, err
+}
+
+// Remove removes a file. To remove what is not there is no error.
+func (s *Store) Remove(ctx context.Context, key string) error {
+	if _, _, _, ok := parse(key); !ok {
+		return noFile("rawstore.Remove")
+	}
+	// First the file, so that there is none without its note.
+	if err := s.objects.Delete(ctx, key); err != nil {
+		return err
+	}
+	return s.objects.Delete(ctx, key+noteSuffix)
+}
+
+// Each calls fn for every file.
+func (s *Store) Each(ctx context.Context, fn func(key string, at time.Time) error) error {
+	for info, err := range s.objects.List(ctx, "") {
+		if err != nil {
+			return err
+		}
+		if _, _, _, ok := parse(info.Key); !ok {
+			continue
+		}
+		if err := fn(info.Key, info.ModTime); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // ownerPart is how an owner ID is written in keys.
@@ -203,6 +282,11 @@ func (s *Store) Accept(ctx context.Context, form map[string]string, body io.Read
 		return err
 	case n != length || hex.EncodeToString(named.Sum(nil)) != sum:
 		return errs.New(errs.Invalid, "rawstore.Accept", "what arrived is not the file that leave was given for: its length or MD5 differ")
+	}
+	if s.ledger != nil {
+		if err := s.ledger.Wanted(ctx, key); err != nil {
+			return err
+		}
 	}
 	return s.keep(ctx, w, key, length, hex.EncodeToString(identity.Sum(nil)))
 }

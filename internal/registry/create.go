@@ -50,7 +50,9 @@ type New struct {
 	// call fails with [ErrNotDue] where it was taken already, or where another revision is
 	// open.
 	Due time.Time
-	// Uploads are the keys of the uploaded files that the spec names.
+	// Uploads are the keys of the uploaded files that the spec names. None of them is
+	// removed from before Plan is called until the end of the transaction, and as long
+	// as the revision is there.
 	Uploads []string
 	// IdempotencyKey makes repeats within a day one: they give the revision that the
 	// first one made. IdempotencyHash is that of the body; another body is refused.
@@ -121,6 +123,7 @@ func (s *Store) CreateRevision(ctx context.Context, n New) (*Revision, error) {
 				return err
 			}
 		}
+		touch(ctx, tx, n.Uploads, n.CreatedAt)
 		var created int64
 		var internal string
 		err := tx.QueryRow(ctx, `

@@ -194,49 +194,6 @@ func (s *Store) Cancel(ctx context.Context, flowID, reason string) (State, error
 	return state, err
 }
 
-// Delete takes a dataset away with all its revisions: nobody finds them any more, and
-// what is open of them is cancelled. Their numbers are not used again, and a dataset
-// of that name that is made later does not show them. It fails with NotFound.
-func (s *Store) Delete(ctx context.Context, datasetID, reason string) error {
-	if !storable(datasetID) {
-		return errNotFound
-	}
-	var open []string
-	if err := s.db.Tx(ctx, func(ctx context.Context, tx sqldb.Tx) error {
-		n, err := tx.Exec(ctx, `
-			UPDATE dataset SET deleted_at = $2, deleted_through = last_revision, scheduled_for = NULL WHERE identifier = $1 AND deleted_at IS NULL`,
-			datasetID, s.now().UnixMicro())
-		if err != nil {
-			return err
-		}
-		if n == 0 {
-			return errNotFound
-		}
-		rows, err := tx.Query(ctx, `SELECT revision_id FROM dataset_revision WHERE dataset_id = $1 AND status IN ('pending', 'running')`, datasetID)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		open = nil
-		for rows.Next() {
-			var id string
-			if err := rows.Scan(&id); err != nil {
-				return err
-			}
-			open = append(open, id)
-		}
-		return rows.Err()
-	}); err != nil {
-		return err
-	}
-	for _, id := range open {
-		if _, err := s.Cancel(ctx, id, reason); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // Retry makes a new attempt of a failed or cancelled flow of the embedded runner:
 // what succeeded is kept. It reports whether there was something to do.
 func (s *Store) Retry(ctx context.Context, flowID string, enqueue Enqueue) (bool, error) {
@@ -257,6 +214,8 @@ func (s *Store) retry(ctx context.Context, flowID string, runner Runner, enqueue
 			return errs.New(errs.Conflict, op, "%s is open: there is nothing to retry", flowID)
 		}
 		done = true
+		// A flow opens: what removes garbage of the dataset waits for it, or it for that.
+		tx.Queue(ctx, nil, `UPDATE dataset SET updated_at = updated_at WHERE internal_id = $1`, f.internal)
 		f.restarts, f.started, f.descriptor = 0, 0, ""
 		for _, p := range f.rows {
 			var steps json.RawMessage

@@ -1075,7 +1075,7 @@ func TestNamesThatCannotBeKept(t *testing.T) {
 			_, err4 := f.Apply(t.Context(), registry.Event{FlowID: "me/data/1", Pipeline: bad, Kind: registry.KindStart})
 			_, err5 := f.Owner(t.Context(), bad)
 			_, err6 := f.Cancel(t.Context(), bad, "x")
-			for i, err := range []error{err1, err2, err3, err4, err5, err6, f.Delete(t.Context(), bad, "x")} {
+			for i, err := range []error{err1, err2, err3, err4, err5, err6, f.Delete(t.Context(), registry.Deletion{DatasetID: bad}), f.Restore(t.Context(), bad, "me", -1)} {
 				if !errs.Is(err, errs.NotFound) {
 					t.Errorf("%q: %d: %v", bad, i, err)
 				}

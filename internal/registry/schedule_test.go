@@ -146,7 +146,7 @@ func TestScheduleOfPush(t *testing.T) {
 		if s := f.schedule("me/data"); !s.Next.Equal(n.ScheduledFor) {
 			t.Errorf("got %s, want %s", s.Next, n.ScheduledFor)
 		}
-		if err := f.Delete(t.Context(), "me/data", "deleted"); err != nil {
+		if err := f.Delete(t.Context(), registry.Deletion{DatasetID: "me/data"}); err != nil {
 			t.Fatal(err)
 		}
 		if got := f.due(noon.Add(1000 * time.Hour)); got != nil {

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/datahq/specstore/internal/engine"
 	"github.com/datahq/specstore/internal/errs"
@@ -22,7 +23,8 @@ const layoutNote = "package-layout"
 const (
 	layoutCopy  = "copy"  // objects get their new keys too, and the registry names them
 	layoutClean = "clean" // the old keys are removed
-	layoutDone  = "2"
+	layoutNoted = "2"     // uploaded files are noted in the registry
+	layoutDone  = "3"
 )
 
 // MovePackages moves the objects of packages of the first layout to the keys of today,
@@ -44,7 +46,13 @@ func (s *Service) MovePackages(ctx context.Context) error {
 		}
 		if err == nil && stage == layoutClean {
 			if err = s.cleanPackages(ctx); err == nil {
-				err = s.Registry.Renote(ctx, layoutNote, layoutClean, layoutDone)
+				err = s.Registry.Renote(ctx, layoutNote, layoutClean, layoutNoted)
+			}
+			stage = layoutNoted
+		}
+		if err == nil && stage == layoutNoted {
+			if err = s.noteUploads(ctx); err == nil {
+				err = s.Registry.Renote(ctx, layoutNote, layoutNoted, layoutDone)
 			}
 		}
 		if err != nil {
@@ -147,6 +155,11 @@ func (s *Service) copyFile(ctx context.Context, dataset string, f registry.File,
 		return *err == nil
 	}
 	return false
+}
+
+// noteUploads notes the uploaded files that are there, as wanted when they came.
+func (s *Service) noteUploads(ctx context.Context) error {
+	return s.Raw.Each(ctx, func(key string, at time.Time) error { return s.Registry.Known(ctx, at, key) })
 }
 
 // cleanPackages removes the objects of the first layout of the datasets that are known.

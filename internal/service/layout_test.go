@@ -170,6 +170,26 @@ func checkMoved(t *testing.T, f *fixture, objects objstore.Store) {
 			t.Errorf("the object %s was left", info.Key)
 		}
 	}
+	// Nothing that is named is garbage, uploaded files neither; what the trash names can be
+	// restored.
+	if err := f.CollectGarbage(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	for _, revision := range []int64{1, 2, 3} {
+		f.checkThere("", "nobody", f.addresses("", testkit.Must(f.Status(t.Context(), "", "me/lakes", fmt.Sprint(revision)))(t)))
+	}
+	if n := f.number(`SELECT COUNT(*) FROM file`); n != 6 {
+		t.Errorf("%d uploaded files are known", n)
+	}
+	if err := f.Restore(t.Context(), f.token, "me/gone"); err != nil {
+		t.Error(err)
+	}
+	f.checkThere("", "nobody", f.addresses("", testkit.Must(f.Status(t.Context(), "", "me/gone", "1"))(t)))
+	f.erased("me/gone")
+	f.erased("me/again")
+	if n := f.number(`SELECT COUNT(*) FROM file`); n != 3 || f.has(f.rawAddress("id,name\n1,secret\n2,open\n")) {
+		t.Errorf("%d uploaded files are left", n)
+	}
 	// What is pushed again is published, and the next time reused.
 	for range 2 {
 		f.upload("lakes", f.file(small))

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/datahq/specstore/internal/registry"
@@ -14,8 +15,12 @@ const (
 
 // Maintain keeps watch over flows until ctx ends: it takes them back from runs that
 // have fallen silent, of whatever process, makes revisions of the datasets that are due
-// by their schedules, and forgets events that are old. Every process does so.
+// by their schedules, forgets events that are old and removes what is not wanted any more.
+// Every process does so.
 func (s *Service) Maintain(ctx context.Context) {
+	var collecting sync.WaitGroup
+	defer collecting.Wait()
+	collecting.Go(func() { s.collect(ctx) })
 	reaper := s.Registry.NewReaper(s.Jobs.Enqueue)
 	tick := time.NewTicker(registry.LookEvery)
 	defer tick.Stop()

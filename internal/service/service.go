@@ -52,6 +52,10 @@ type Parts struct {
 	// Silence is how long that runner may give no sign of a pipeline that it should be
 	// at, before the pipeline fails; 0 is [DefaultSilence].
 	Silence time.Duration
+	// Trash is how long what was deleted can be restored; 0 is [DefaultTrash].
+	Trash time.Duration
+	// EraseWait is how long who erases a dataset waits for it; 0 is 10 seconds.
+	EraseWait time.Duration
 	// PublicURL is the base of the addresses that are handed out.
 	PublicURL string
 	// Plans are the settings of plans for the runner DPP. SignTime is when each is made.
@@ -93,6 +97,12 @@ type Service struct {
 func New(p Parts) *Service {
 	if p.Runner == "" {
 		p.Runner = registry.Embedded
+	}
+	if p.Trash <= 0 {
+		p.Trash = DefaultTrash
+	}
+	if p.EraseWait <= 0 {
+		p.EraseWait = eraseWait
 	}
 	if p.Silence <= 0 {
 		p.Silence = DefaultSilence
@@ -165,15 +175,6 @@ func (s *Service) managed(ctx context.Context, token, datasetID, which string) (
 		err = caller.Require(auth.Manage, r.OwnerID)
 	}
 	return r, err
-}
-
-// Delete takes a dataset of the caller's away, with all its revisions.
-func (s *Service) Delete(ctx context.Context, token, datasetID string) error {
-	r, err := s.managed(ctx, token, datasetID, "latest")
-	if err != nil {
-		return err
-	}
-	return s.Registry.Delete(ctx, r.DatasetID, "Its dataset was deleted")
 }
 
 // Recover is for the start, before any worker: flows that were interrupted wait

@@ -419,11 +419,16 @@ func TestFailedSource(t *testing.T) {
 		for dataset, c := range map[string]struct{ address, want string }{
 			"not-there":      {gone.URL, "404"},
 			"not-public":     {"http://10.1.2.3/t.csv", "not public"},
-			"not-uploaded":   {rawBase + "/me/" + strings.Repeat("0", 32) + "-5", "the file was not uploaded"},
+			"not-uploaded":   {f.file("id,name\n0,gone\n"), "the file was not uploaded"},
 			"not-a-number":   {f.file("id,name\nx,one\n"), `"x"`},
 			"not-one-of-two": {f.file("id,name\n1,one\n1,two\n"), "primary key"},
 		} {
 			r := f.upload(dataset, c.address)
+			if dataset == "not-uploaded" { // as when the store was lost
+				if err := f.Raw.Remove(t.Context(), keyOf(c.address)); err != nil {
+					t.Fatal(err)
+				}
+			}
 			f.run()
 			st := f.status(r)
 			said := strings.Join(st.Errors, "\n")

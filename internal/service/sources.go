@@ -1,6 +1,7 @@
 package service
 
 import (
+	"context"
 	"slices"
 
 	"github.com/datahq/specstore/internal/datapackage"
@@ -38,6 +39,37 @@ func (s *Service) checkSources(spec *flowspec.Spec) []flowspec.Problem {
 		}
 	}
 	return problems
+}
+
+// checkUploads refuses a spec whose sources are uploaded files that are not there.
+func (s *Service) checkUploads(ctx context.Context, spec *flowspec.Spec) error {
+	var problems []flowspec.Problem
+	for i, r := range spec.Resources {
+		for _, path := range r.Paths {
+			address, mapped := spec.Mapped(r, path)
+			if !mapped {
+				address = path
+			}
+			key, ok := s.rawKey(address)
+			if !ok {
+				continue
+			}
+			there, err := s.Raw.Has(ctx, key)
+			if err != nil {
+				return err
+			}
+			if !there {
+				problems = append(problems, flowspec.Problem{
+					Pointer: datapackage.Pointer("inputs", 0, "parameters", "descriptor", "resources", i),
+					Message: "the file was not uploaded, or was removed since: upload it again",
+				})
+			}
+		}
+	}
+	if len(problems) > 0 {
+		return invalid(problems)
+	}
+	return nil
 }
 
 // checkSteps refuses steps of the owner's that the runner does not have, or may not be

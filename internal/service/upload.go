@@ -59,7 +59,7 @@ func (s *Service) Upload(ctx context.Context, token string, body []byte, idempot
 // accept makes a revision of an upload, and wakes who runs it.
 func (s *Service) accept(ctx context.Context, u *upload, n registry.New) (*registry.Revision, error) {
 	n.Plan = func(number int64, created time.Time, _ bool) ([]registry.PlannedPipeline, error) {
-		pipelines, err := u.plan(s, number, created)
+		pipelines, err := u.plan(ctx, s, number, created)
 		if err != nil {
 			return nil, err
 		}
@@ -95,7 +95,7 @@ func (s *Service) DryRun(ctx context.Context, token string, body []byte) ([]plan
 	var pipelines []plan.Pipeline
 	n := u.revision(s)
 	n.Plan = func(number int64, created time.Time, _ bool) (_ []registry.PlannedPipeline, err error) {
-		if pipelines, err = u.plan(s, number, created); err != nil {
+		if pipelines, err = u.plan(ctx, s, number, created); err != nil {
 			return nil, err
 		}
 		return nil, takenBack
@@ -212,9 +212,14 @@ func (s *Service) ownerName(ctx context.Context, name string, caller *auth.Token
 	return []flowspec.Problem{{Pointer: "/meta/owner", Message: text}}, nil
 }
 
-func (u *upload) plan(s *Service, number int64, created time.Time) ([]plan.Pipeline, error) {
+// plan plans the upload. The transaction that it is in keeps the uploaded files that the
+// spec names from being removed; here it is looked whether they are there.
+func (u *upload) plan(ctx context.Context, s *Service, number int64, created time.Time) ([]plan.Pipeline, error) {
 	if u.refusal != nil {
 		return nil, u.refusal
+	}
+	if err := s.checkUploads(ctx, u.spec); err != nil {
+		return nil, err
 	}
 	return plan.Plan(s.planInput(s.Runner, plan.Version, u.spec, number, u.at, created))
 }

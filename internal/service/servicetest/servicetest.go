@@ -46,10 +46,11 @@ func Child() (code int, ok bool) {
 
 // Options are what services differ in.
 type Options struct {
-	Database  string    // URL; empty is a new SQLite file
-	Data      string    // folder of the stores; empty is a new one
-	PublicURL string    // the base of the addresses that are handed out
-	Keys      auth.Keys // of another server's tokens; nil is the issuer's
+	Database  string        // URL; empty is a new SQLite file
+	Data      string        // folder of the stores; empty is a new one
+	EraseWait time.Duration // see [service.Parts]
+	PublicURL string        // the base of the addresses that are handed out
+	Keys      auth.Keys     // of another server's tokens; nil is the issuer's
 	Profiles  service.Profiles
 	Redact    bool
 	Runner    registry.Runner
@@ -107,13 +108,14 @@ func New(t testing.TB, o Options) *Fixture {
 		Workers: 2, Log: log, Run: func(ctx context.Context) error { return f.RunNext(ctx) },
 	}))(t)
 	secret := []byte("secret of the tests")
+	store := testkit.Must(registry.Open(ctx, db, registry.Options{}))(t)
 	f.Service = service.New(service.Parts{
-		Registry: testkit.Must(registry.Open(ctx, db, registry.Options{}))(t), Verifier: &auth.Verifier{Keys: o.Keys}, Profiles: o.Profiles,
-		Raw:      rawstore.New(objects("rawstore"), secret, time.Now),
+		Registry: store, Verifier: &auth.Verifier{Keys: o.Keys}, Profiles: o.Profiles,
+		Raw:      rawstore.New(objects("rawstore"), secret, time.Now).WithLedger(store),
 		Packages: pkgstore.New(f.objects, o.PublicURL+"/pkgstore"),
 		Runs:     runs, Jobs: f.Queue, RawBases: []string{o.PublicURL + "/rawstore/o"},
 		Runner: o.Runner, DPP: o.DPP, Silence: o.Silence, PublicURL: o.PublicURL, Plans: plan.Settings{Local: true},
-		Redact: o.Redact, Temp: t.TempDir(), Holder: "test", Secret: secret, Now: time.Now, Log: log,
+		Redact: o.Redact, EraseWait: o.EraseWait, Temp: t.TempDir(), Holder: "test", Secret: secret, Now: time.Now, Log: log,
 	})
 	return f
 }
