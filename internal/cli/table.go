@@ -124,7 +124,7 @@ func (t *tableFile) source(ctx context.Context) (tables.Source, func(), error) {
 	if err != nil {
 		return tables.Source{}, nil, err
 	}
-	return tables.Source{Reader: body, Whole: tables.Spool(body, t.options.Temp)}, func() { body.Close() }, nil
+	return tables.Source{Reader: body, Whole: tables.Spool(ctx, body, t.options.Temp)}, func() { body.Close() }, nil
 }
 
 // download keeps what lies at a URL in a temporary file, which is read from then on.

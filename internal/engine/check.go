@@ -18,13 +18,13 @@ import (
 // checker checks the rows of one table against its schema and brings the cells
 // into their default form, fields in the schema's order.
 type checker struct {
-	schema   *tableschema.Schema
-	trim     bool
-	sparse   bool // a row may have no value at all
+	schema *tableschema.Schema
+	trim   bool
+	sparse bool // a row may have no value at all
 	// anyFields has the fields made of the labels, or of the first row, for there is no
 	// schema.
 	anyFields bool
-	problems *Problems
+	problems  *Problems
 
 	casters []*tableschema.Caster // per field
 	column  []int                 // per field: its column in the file, -1 where it has none
@@ -75,7 +75,7 @@ func newChecker(ctx context.Context, schema *tableschema.Schema, trim bool, temp
 	c.bad = make([]bool, len(c.casters))
 	primary := schema.PrimaryKeyColumns()
 	for _, fields := range schema.UniqueColumns() {
-		c.keys = append(c.keys, &keySet{fields: fields, primary: len(primary) > 0 && slices.Equal(fields, primary), seen: spill.NewKeys(temp, keyBudget)})
+		c.keys = append(c.keys, &keySet{fields: fields, primary: len(primary) > 0 && slices.Equal(fields, primary), seen: spill.NewKeys(ctx, temp, keyBudget)})
 	}
 	return c, nil
 }

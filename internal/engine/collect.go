@@ -96,7 +96,7 @@ func (r *run) publishes(n *node, t *table, o *output) error {
 // link links the tables by their foreign keys, and has those read that one which
 // is read refers to, also where all that is made of them is there already. Of
 // several readings of one resource the first stands for it.
-func (r *run) link() {
+func (r *run) link(ctx context.Context) {
 	var read []string
 	schemas := map[string]*tableschema.Schema{}
 	for _, t := range r.tables() {
@@ -121,7 +121,7 @@ func (r *run) link() {
 			}
 		}
 	}
-	r.references = newReferences(r.Temp, read, schemas)
+	r.references = newReferences(ctx, r.Temp, read, schemas)
 }
 
 func (r *run) tables() []*table {

@@ -47,7 +47,7 @@ func (r *run) execute(ctx context.Context) error {
 		}
 		r.reuse(ctx)
 	}
-	r.link()
+	r.link(ctx)
 	r.wire()
 	return r.work(ctx)
 }

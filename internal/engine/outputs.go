@@ -207,7 +207,7 @@ func (r *run) database(ctx context.Context, n *node) (*Result, error) {
 		return nil, err
 	}
 	defer file.Close()
-	if _, err := io.Copy(s, &bound{ctx, file}); err != nil {
+	if _, err := io.Copy(s, format.Bound(ctx, file)); err != nil {
 		return nil, err
 	}
 	return r.publish(ctx, n, []made{{n.pkg.Resources[0].Descriptor, s, nil}})

@@ -69,7 +69,7 @@ func (r *run) publishCopy(ctx context.Context, c *copyOf, s *source) (*Result, e
 	if c != s.copies[len(s.copies)-1] {
 		// A sink may move the file away, and further pipelines want it.
 		var err error
-		if body, err = s.spool.again(r.Temp); err != nil {
+		if body, err = s.spool.again(ctx, r.Temp); err != nil {
 			return nil, err
 		}
 		defer body.close()

@@ -64,7 +64,7 @@ func readCase(t *testing.T, c map[string]any, ext string) (problems []string) {
 	options := tables.Options{Resource: resource, Format: ext, Temp: t.TempDir()}
 	from := func() tables.Source {
 		r := bytes.NewReader(body)
-		return tables.Source{Reader: r, Whole: tables.Spool(r, options.Temp)}
+		return tables.Source{Reader: r, Whole: tables.Spool(t.Context(), r, options.Temp)}
 	}
 
 	header, rows, numbers, err := readRows(t, from(), options)

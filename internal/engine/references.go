@@ -31,7 +31,7 @@ type reference struct {
 
 // newReferences links the tables of a package by their foreign keys. Tables whose
 // schema cannot be read are nil.
-func newReferences(temp string, names []string, schemas map[string]*tableschema.Schema) references {
+func newReferences(ctx context.Context, temp string, names []string, schemas map[string]*tableschema.Schema) references {
 	var all references
 	for _, name := range names {
 		schema := schemas[name]
@@ -65,7 +65,7 @@ func newReferences(temp string, names []string, schemas map[string]*tableschema.
 					ref.text = true
 				}
 			}
-			ref.set = spill.NewReferences(temp, keyBudget)
+			ref.set = spill.NewReferences(ctx, temp, keyBudget)
 		}
 	}
 	return all

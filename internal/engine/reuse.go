@@ -9,6 +9,7 @@ import (
 	"io"
 	"maps"
 
+	"github.com/datahq/specstore/internal/format"
 	"github.com/datahq/specstore/internal/plan"
 	"github.com/datahq/specstore/internal/processor"
 )
@@ -253,7 +254,7 @@ func (r *run) remember(ctx context.Context, report *Result) error {
 		return fmt.Errorf("engine.remember: %w", err)
 	}
 	defer body.Close()
-	dec := json.NewDecoder(&bound{ctx, body})
+	dec := json.NewDecoder(format.Bound(ctx, body))
 	if _, err := dec.Token(); err != nil {
 		return fmt.Errorf("engine.remember: %w", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/datahq/specstore/internal/errs"
+	"github.com/datahq/specstore/internal/format"
 	"github.com/datahq/specstore/internal/format/tables"
 	"github.com/datahq/specstore/internal/processor"
 )
@@ -206,22 +207,9 @@ func (s *source) rows() int64 {
 
 // counted reads a source and tells how far it has come, until its context ends.
 func (r *run) counted(ctx context.Context, s *source, body io.Reader) io.Reader {
-	return &counted{r: &bound{ctx, body}, most: r.MaxSource, note: func(n int64) {
+	return &counted{r: format.Bound(ctx, body), most: r.MaxSource, note: func(n int64) {
 		r.Progress.set(s.nodes(), Count{Rows: s.rows(), Bytes: n, TotalBytes: s.info.Size})
 	}}
-}
-
-// bound reads until its context ends.
-type bound struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (b *bound) Read(p []byte) (int, error) {
-	if b.ctx.Err() != nil {
-		return 0, context.Cause(b.ctx)
-	}
-	return b.r.Read(p)
 }
 
 // counted tells how far a source was read, and who reads on that it broke off.

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/datahq/specstore/internal/errs"
+	"github.com/datahq/specstore/internal/format"
 )
 
 var errNoSpace = syscall.ENOSPC
@@ -55,12 +57,12 @@ func (s *spool) sum() string { return hex.EncodeToString(s.hash.Sum(nil)) }
 func (s *spool) reader() io.Reader { return io.NewSectionReader(s.file, 0, s.bytes) }
 
 // again makes a spool of its own with the same bytes.
-func (s *spool) again(dir string) (*spool, error) {
+func (s *spool) again(ctx context.Context, dir string) (*spool, error) {
 	c, err := newSpool(dir)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := io.Copy(c, s.reader()); err != nil {
+	if _, err := io.Copy(c, format.Bound(ctx, s.reader())); err != nil {
 		c.close()
 		return nil, err
 	}

@@ -111,6 +111,9 @@ func (r *run) readTable(ctx context.Context, t *table, from tables.Source) error
 		}
 	}
 	if err := r.pump(ctx, t, from); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		if e, ok := errors.AsType[*format.Error](err); ok {
 			t.problems.add(Problem{Code: e.Code, Row: e.Row, Message: e.Message})
 			return t.checker.finish(ctx)
@@ -233,6 +236,9 @@ func (t *table) checkBatches(ctx context.Context, pool *stream.Pool, raw <-chan 
 		f.send(out)
 		<-released
 		done <- struct{}{}
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
 	return nil
 }

@@ -65,7 +65,7 @@ func Validate(ctx context.Context, temp string, tables []TableInput) ([]*TableRe
 		names = append(names, in.name())
 		schemas[in.name()] = schema
 	}
-	refs := newReferences(temp, names, schemas)
+	refs := newReferences(ctx, temp, names, schemas)
 	defer refs.close()
 	reports := make([]*TableReport, len(tables))
 	unread := map[string]bool{}
@@ -116,7 +116,7 @@ func (report *TableReport) validate(ctx context.Context, temp string, in TableIn
 			return struct{}{}, err
 		}
 		defer body.Close()
-		return struct{}{}, c.read(ctx, tables.Source{Reader: body, Whole: tables.Spool(body, temp)}, tables.Options{Resource: in.Resource, Format: in.Format, Temp: temp})
+		return struct{}{}, c.read(ctx, tables.Source{Reader: body, Whole: tables.Spool(ctx, body, temp)}, tables.Options{Resource: in.Resource, Format: in.Format, Temp: temp})
 	})
 	report.Rows, report.labels, report.encoding = c.rows, c.labels, c.encoding
 	if ctx.Err() != nil {

@@ -106,7 +106,7 @@ func (r *run) process(ctx context.Context, t *table, v *variant, batches <-chan 
 		Stats:      func() map[string]any { return map[string]any{} },
 	}
 	in.Tables = func(yield func(*standard.Table, error) bool) {
-		yield(standard.NewTable(resource, typed(batches, kinds)), nil)
+		yield(standard.NewTable(resource, typed(ctx, batches, kinds)), nil)
 	}
 	env := &standard.Env{Temp: r.Temp, Budget: stepBudget, Form: standard.Canonical, Getenv: func(string) string { return "" }}
 	out, err := standard.Chain(ctx, env, in, v.steps)
@@ -208,7 +208,7 @@ func withoutLostKeys(schema map[string]any) map[string]any {
 }
 
 // typed gives the rows of batches with the kinds of their columns.
-func typed(batches <-chan *stream.Batch, kinds []stream.Kind) iter.Seq2[*stream.Batch, error] {
+func typed(ctx context.Context, batches <-chan *stream.Batch, kinds []stream.Kind) iter.Seq2[*stream.Batch, error] {
 	return func(yield func(*stream.Batch, error) bool) {
 		out := &stream.Batch{}
 		for b := range batches {
@@ -227,6 +227,9 @@ func typed(batches <-chan *stream.Batch, kinds []stream.Kind) iter.Seq2[*stream.
 			if !yield(out, nil) {
 				return
 			}
+		}
+		if ctx.Err() != nil { // what came was not all
+			yield(nil, context.Cause(ctx))
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/datahq/specstore/internal/datapackage"
 	"github.com/datahq/specstore/internal/errs"
+	"github.com/datahq/specstore/internal/format"
 	"github.com/datahq/specstore/internal/processor"
 )
 
@@ -152,14 +153,29 @@ func (r *run) addContent(ctx context.Context, w *zip.Writer, path string, c cont
 		if err := checkPath(path); err != nil {
 			return 0, err
 		}
-		return int64(e.UncompressedSize64), w.Copy(e)
+		return int64(e.UncompressedSize64), copyEntry(ctx, w, e)
 	}
 	body, err := c.open(ctx)
 	if err != nil {
 		return 0, err
 	}
 	defer body.Close()
-	return addEntry(w, path, &bound{ctx, body})
+	return addEntry(w, path, format.Bound(ctx, body))
+}
+
+// copyEntry copies an entry of an earlier archive as it was compressed.
+func copyEntry(ctx context.Context, w *zip.Writer, e *zip.File) error {
+	from, err := e.OpenRaw()
+	if err != nil {
+		return err
+	}
+	header := e.FileHeader
+	to, err := w.CreateRaw(&header)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(to, format.Bound(ctx, from))
+	return err
 }
 
 // earlierZip gives the entries of the archive that an earlier flow made, by path and

@@ -3,6 +3,7 @@ package spill
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 // Records of equal keys keep the order that they came in; where the order is
 // reversed, that is reversed too. It is for one goroutine.
 type Records struct {
+	ctx     context.Context // that ends the work
 	dir     string
 	budget  int
 	reverse bool
@@ -40,9 +42,10 @@ const (
 )
 
 // NewRecords makes an empty sorter that keeps about budget bytes in memory, and at
-// least one record, and the rest in a file in dir. [Records.Close] frees both.
-func NewRecords(dir string, budget int, reverse bool) *Records {
-	return &Records{dir: dir, budget: min(max(budget, recordsLeft), maxArena), reverse: reverse}
+// least one record, and the rest in a file in dir. [Records.Close] frees both. What takes
+// long ends with ctx, whose cause is the error then.
+func NewRecords(ctx context.Context, dir string, budget int, reverse bool) *Records {
+	return &Records{ctx: ctx, dir: dir, budget: min(max(budget, recordsLeft), maxArena), reverse: reverse}
 }
 
 // Len is the number of records.
@@ -151,7 +154,9 @@ func (s *Records) buffer() int { return min(max(s.budget/(recordFan+1), minBuffe
 
 // Sorted gives all records in order, once. An error is the last item. Nothing may be
 // added after it.
-func (s *Records) Sorted() iter.Seq2[Record, error] {
+func (s *Records) Sorted() iter.Seq2[Record, error] { return bounded(s.ctx, s.inOrder()) }
+
+func (s *Records) inOrder() iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		if len(s.runs) == 0 {
 			s.sortArena()
@@ -168,7 +173,7 @@ func (s *Records) Sorted() iter.Seq2[Record, error] {
 		for len(s.runs) > recordFan {
 			var merged []run
 			for some := range slices.Chunk(s.runs, recordFan) {
-				r, err := s.write(s.merge(some))
+				r, err := s.write(bounded(s.ctx, s.merge(some)))
 				if err != nil {
 					yield(Record{}, err)
 					return

@@ -20,7 +20,7 @@ func TestRecords(t *testing.T) {
 		for _, budget := range []int{0, 64 << 10, 8 << 20} {
 			for _, reverse := range []bool{false, true} {
 				dir := t.TempDir()
-				s := spill.NewRecords(dir, budget, reverse)
+				s := spill.NewRecords(t.Context(), dir, budget, reverse)
 				random := rand.New(rand.NewPCG(1, uint64(rows)))
 				var want []record
 				for i := range rows {

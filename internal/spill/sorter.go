@@ -3,6 +3,7 @@ package spill
 import (
 	"bufio"
 	"cmp"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -42,6 +43,7 @@ type run struct{ start, end int64 }
 
 // sorter sorts entries, beyond its budget on disk.
 type sorter struct {
+	ctx     context.Context // that ends the work
 	dir     string
 	budget  int // bytes
 	limit   int // entries in memory
@@ -51,9 +53,9 @@ type sorter struct {
 	runs    []run
 }
 
-func newSorter(dir string, budget int) *sorter {
+func newSorter(ctx context.Context, dir string, budget int) *sorter {
 	// While the entries grow, those of half the number are there too.
-	return &sorter{dir: dir, budget: budget, limit: max(budget/entryBytes*2/3, 64)}
+	return &sorter{ctx: ctx, dir: dir, budget: budget, limit: max(budget/entryBytes*2/3, 64)}
 }
 
 func (s *sorter) add(e entry) error {
@@ -134,7 +136,9 @@ func (s *sorter) fan() int { return min(max(s.budget/(2*minBuffer), minFan), max
 func (s *sorter) buffer() int { return min(max(s.budget/(s.fan()+1), minBuffer), 64<<10) }
 
 // sorted gives all entries in order, once. Nothing may be added after it.
-func (s *sorter) sorted() iter.Seq2[entry, error] {
+func (s *sorter) sorted() iter.Seq2[entry, error] { return bounded(s.ctx, s.inOrder()) }
+
+func (s *sorter) inOrder() iter.Seq2[entry, error] {
 	return func(yield func(entry, error) bool) {
 		if len(s.runs) == 0 {
 			slices.SortFunc(s.entries, compare)
@@ -156,7 +160,7 @@ func (s *sorter) sorted() iter.Seq2[entry, error] {
 		for fan := s.fan(); len(s.runs) > fan; {
 			some := slices.Clone(s.runs[:fan])
 			s.runs = s.runs[fan:]
-			if err := s.write(s.merge(some)); err != nil {
+			if err := s.write(bounded(s.ctx, s.merge(some))); err != nil {
 				yield(entry{}, err)
 				return
 			}

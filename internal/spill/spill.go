@@ -9,6 +9,7 @@
 package spill
 
 import (
+	"context"
 	"fmt"
 	"hash/maphash"
 	"iter"
@@ -24,8 +25,11 @@ type Keys struct {
 type Duplicate struct{ Row, First int64 }
 
 // NewKeys makes an empty set that keeps about budget bytes in memory and the rest
-// in files in dir. [Keys.Close] frees both.
-func NewKeys(dir string, budget int) *Keys { return &Keys{newHasher(), newSorter(dir, budget)} }
+// in files in dir. [Keys.Close] frees both. What takes long ends with ctx, whose cause is
+// the error then.
+func NewKeys(ctx context.Context, dir string, budget int) *Keys {
+	return &Keys{newHasher(), newSorter(ctx, dir, budget)}
+}
 
 // Add notes the key of a row. It keeps none of key.
 func (k *Keys) Add(key []byte, row int64) error { return k.s.add(k.entry(key, row)) }
@@ -35,7 +39,7 @@ func (k *Keys) Add(key []byte, row int64) error { return k.s.add(k.entry(key, ro
 // once, and nothing may be added after it.
 func (k *Keys) Duplicates() iter.Seq2[Duplicate, error] {
 	return func(yield func(Duplicate, error) bool) {
-		found := newSorter(k.s.dir, k.s.budget/2)
+		found := newSorter(k.s.ctx, k.s.dir, k.s.budget/2)
 		defer found.close()
 		var first entry
 		some := false
@@ -63,6 +67,24 @@ func (k *Keys) Duplicates() iter.Seq2[Duplicate, error] {
 	}
 }
 
+// bounded gives items until ctx ends, whose cause is then the error.
+func bounded[T any](ctx context.Context, items iter.Seq2[T, error]) iter.Seq2[T, error] {
+	const every = 1024
+	return func(yield func(T, error) bool) {
+		n := 0
+		for item, err := range items {
+			if n++; n%every == 0 && ctx.Err() != nil {
+				var none T
+				yield(none, context.Cause(ctx))
+				return
+			}
+			if !yield(item, err) {
+				return
+			}
+		}
+	}
+}
+
 // Close frees memory and disk. It may be called twice, and on nil.
 func (k *Keys) Close() {
 	if k != nil {
@@ -78,8 +100,8 @@ type References struct {
 }
 
 // NewReferences makes an empty set, as [NewKeys] does.
-func NewReferences(dir string, budget int) *References {
-	return &References{newHasher(), newSorter(dir, budget)}
+func NewReferences(ctx context.Context, dir string, budget int) *References {
+	return &References{newHasher(), newSorter(ctx, dir, budget)}
 }
 
 // target is the row of a key that may be referred to. It sorts before all others.
@@ -95,7 +117,7 @@ func (r *References) AddSource(key []byte, row int64) error { return r.s.add(r.e
 // is the last item. It may be asked for once, and nothing may be added after it.
 func (r *References) Missing() iter.Seq2[int64, error] {
 	return func(yield func(int64, error) bool) {
-		missing := newSorter(r.s.dir, r.s.budget/2)
+		missing := newSorter(r.s.ctx, r.s.dir, r.s.budget/2)
 		defer missing.close()
 		var there entry
 		some := false

@@ -22,7 +22,7 @@ func TestKeys(t *testing.T) {
 	for _, rows := range []int64{0, 1, 63, 64, 65, 5000, 20000} {
 		for _, budget := range []int{0, 4096, 1 << 20} {
 			dir := t.TempDir()
-			k := spill.NewKeys(dir, budget)
+			k := spill.NewKeys(t.Context(), dir, budget)
 			r := rand.New(rand.NewPCG(1, uint64(rows)))
 			first, want := map[string]int64{}, map[int64]int64{}
 			for row := range rows {
@@ -62,7 +62,7 @@ func TestKeys(t *testing.T) {
 func TestReferences(t *testing.T) {
 	t.Parallel()
 	for _, budget := range []int{0, 1 << 20} {
-		refs := spill.NewReferences(t.TempDir(), budget)
+		refs := spill.NewReferences(t.Context(), t.TempDir(), budget)
 		defer refs.Close()
 		r := rand.New(rand.NewPCG(2, 2))
 		targets := map[string]bool{}
@@ -107,7 +107,7 @@ func TestReferences(t *testing.T) {
 // TestMemory: keys beyond the budget do not stay in memory.
 func TestMemory(t *testing.T) {
 	const rows, budget = 500_000, 1 << 20 // 12 MB of entries
-	k := spill.NewKeys(t.TempDir(), budget)
+	k := spill.NewKeys(t.Context(), t.TempDir(), budget)
 	defer k.Close()
 	heap := func() int64 {
 		runtime.GC()
@@ -150,7 +150,7 @@ func TestMemory(t *testing.T) {
 func TestBreak(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	k := spill.NewKeys(dir, 0)
+	k := spill.NewKeys(t.Context(), dir, 0)
 	for row := range int64(1000) {
 		if err := k.Add([]byte("same"), row); err != nil {
 			t.Fatal(err)
@@ -175,7 +175,7 @@ func TestBreak(t *testing.T) {
 // TestNoFolder: a failure to write is an error of the row that met it.
 func TestNoFolder(t *testing.T) {
 	t.Parallel()
-	k := spill.NewKeys(filepath.Join(t.TempDir(), "none"), 0)
+	k := spill.NewKeys(t.Context(), filepath.Join(t.TempDir(), "none"), 0)
 	defer k.Close()
 	var err error
 	for row := int64(0); row < 1000 && err == nil; row++ {
@@ -192,7 +192,7 @@ func BenchmarkAdd(b *testing.B) {
 		budget int
 	}{{"memory", 1 << 30}, {"disk", 8 << 20}} {
 		b.Run(c.name, func(b *testing.B) {
-			k := spill.NewKeys(b.TempDir(), c.budget)
+			k := spill.NewKeys(b.Context(), b.TempDir(), c.budget)
 			defer k.Close()
 			b.ReportAllocs()
 			row := int64(0)
@@ -214,7 +214,7 @@ func BenchmarkDuplicates(b *testing.B) {
 	key := make([]byte, 12)
 	for b.Loop() {
 		b.StopTimer()
-		k := spill.NewKeys(b.TempDir(), 8<<20)
+		k := spill.NewKeys(b.Context(), b.TempDir(), 8<<20)
 		for row := range int64(rows) {
 			binary.LittleEndian.PutUint64(key, uint64(row))
 			if err := k.Add(key, row); err != nil {

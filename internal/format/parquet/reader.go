@@ -15,6 +15,7 @@ package parquet
 
 import (
 	"bufio"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -60,6 +61,7 @@ type column interface {
 // Reader gives the rows of a file.
 type Reader struct {
 	file   *os.File
+	data   io.ReaderAt // the file, until the context ends
 	size   int64
 	meta   *meta
 	pool   *stream.Pool
@@ -79,13 +81,14 @@ type Reader struct {
 	err     error // what the next call gives
 }
 
-// NewReader opens a file. Its error is an [format.Error] where the file is to blame.
-func NewReader(path string, o Options) (*Reader, error) {
+// NewReader opens a file. Its error is an [format.Error] where the file is to blame. The
+// reader ends with ctx.
+func NewReader(ctx context.Context, path string, o Options) (*Reader, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("parquet: %w", err)
 	}
-	r := &Reader{file: f, pool: o.Pool, temp: o.Temp, row: firstRow, budget: pageBudget}
+	r := &Reader{file: f, data: format.BoundAt(ctx, f), pool: o.Pool, temp: o.Temp, row: firstRow, budget: pageBudget}
 	if r.pool == nil {
 		r.pool = &stream.Pool{}
 	}
@@ -262,7 +265,7 @@ func (r *Reader) nextGroup() error {
 	cursors := make([]*cursor, len(chunks))
 	var weight int64
 	for i, c := range chunks {
-		cursors[i] = newCursor(r.file, r.meta.leaves[i], c, &r.d)
+		cursors[i] = newCursor(r.data, r.meta.leaves[i], c, &r.d)
 		w, err := cursors[i].weight()
 		if err != nil {
 			return err

@@ -1,6 +1,7 @@
 package parquet_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -22,7 +23,7 @@ type row []*string
 
 // readAll gives the header and the rows of a file.
 func readAll(path string) (rows []row, notes []string, err error) {
-	r, err := parquet.NewReader(path, parquet.Options{})
+	r, err := parquet.NewReader(context.Background(), path, parquet.Options{})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -168,7 +169,7 @@ func FuzzReader(f *testing.F) {
 		if err := os.WriteFile(path, body, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		r, err := parquet.NewReader(path, parquet.Options{})
+		r, err := parquet.NewReader(context.Background(), path, parquet.Options{})
 		for n := 0; err == nil && n < 20; n++ { // a few bytes may stand for millions of rows
 			var b *stream.Batch
 			if b, err = r.Next(); err == nil {

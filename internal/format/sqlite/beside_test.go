@@ -32,14 +32,14 @@ func TestBeside(t *testing.T) {
 	}
 	refused := func(path, says string) {
 		t.Helper()
-		_, err := sqlite.NewReader(path, sqlite.Options{})
+		_, err := sqlite.NewReader(t.Context(), path, sqlite.Options{})
 		if e, ok := errors.AsType[*format.Error](err); !ok || e.Code != format.CodeSource || !strings.Contains(e.Message, says) {
 			t.Errorf("%s: %v, want %q", path, err, says)
 		}
 	}
 	read := func(path string) {
 		t.Helper()
-		r, err := sqlite.NewReader(path, sqlite.Options{})
+		r, err := sqlite.NewReader(t.Context(), path, sqlite.Options{})
 		if err != nil {
 			t.Errorf("%s: %v", path, err)
 			return

@@ -105,8 +105,8 @@ func caught(err *error, row int64) {
 }
 
 // NewReader opens a table of a database file. Its error is an [format.Error] where
-// the file or the table's name is to blame.
-func NewReader(path string, o Options) (r *Reader, err error) {
+// the file or the table's name is to blame. The reader ends with ctx.
+func NewReader(ctx context.Context, path string, o Options) (r *Reader, err error) {
 	head := make([]byte, len(magic))
 	f, err := os.Open(path)
 	if err != nil {
@@ -138,13 +138,13 @@ func NewReader(path string, o Options) (r *Reader, err error) {
 		}
 	}()
 	defer caught(&err, 0)
-	if err = r.open(path); err == nil {
-		err = r.start(o.Table)
+	if err = r.open(ctx, path); err == nil {
+		err = r.start(ctx, o.Table)
 	}
 	return r, fault(err, 0)
 }
 
-func (r *Reader) open(path string) error {
+func (r *Reader) open(ctx context.Context, path string) error {
 	// immutable: neither a lock nor a log beside the file is looked for.
 	q := url.Values{
 		"mode": {"ro"}, "immutable": {"1"}, "_defensive": {"1"}, "_dqs": {"0"},
@@ -156,7 +156,7 @@ func (r *Reader) open(path string) error {
 		return err
 	}
 	r.db.SetMaxOpenConns(1)
-	if r.conn, err = r.db.Conn(context.Background()); err != nil {
+	if r.conn, err = r.db.Conn(ctx); err != nil {
 		return err
 	}
 	for id, most := range map[int]int{
@@ -174,8 +174,7 @@ func (r *Reader) open(path string) error {
 }
 
 // start finds the table and begins to read it.
-func (r *Reader) start(table string) error {
-	ctx := context.Background()
+func (r *Reader) start(ctx context.Context, table string) error {
 	kind, err := r.find(ctx, &table)
 	if err != nil {
 		return err

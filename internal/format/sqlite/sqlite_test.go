@@ -83,7 +83,7 @@ type cell struct {
 }
 
 func readAll(path, table string) (labels []string, rows [][]cell, notes []string, err error) {
-	r, err := sqlite.NewReader(path, sqlite.Options{Table: table})
+	r, err := sqlite.NewReader(context.Background(), path, sqlite.Options{Table: table})
 	if err != nil {
 		return nil, nil, nil, err
 	}

@@ -32,8 +32,9 @@ type Source struct {
 }
 
 // Spool is a Whole for a reader of which nothing was read: the reader's own file
-// where it is one, else a copy in dir, which the caller removes.
-func Spool(r io.Reader, dir string) func() (string, error) {
+// where it is one, else a copy in dir, which the caller removes. The copying ends with
+// ctx.
+func Spool(ctx context.Context, r io.Reader, dir string) func() (string, error) {
 	return func() (string, error) {
 		if f, ok := r.(*os.File); ok {
 			return f.Name(), nil
@@ -42,7 +43,7 @@ func Spool(r io.Reader, dir string) func() (string, error) {
 		if err != nil {
 			return "", err
 		}
-		_, err = io.Copy(f, r)
+		_, err = io.Copy(f, format.Bound(ctx, r))
 		if closed := f.Close(); err == nil {
 			err = closed
 		}
@@ -135,7 +136,7 @@ func KindOf(resource map[string]any, named string) Kind {
 }
 
 // Open opens a file as a table. Its error is a [format.Error] where the file or its
-// description is to blame.
+// description is to blame. The reader ends with ctx, however much it reads for one batch.
 //
 // A packed file is unpacked on the way: gzip, and the one file of a ZIP archive. It is
 // known by `compression`, by a name that ends in .gz or .zip, or, of gzip, by its bytes.
@@ -144,10 +145,11 @@ func Open(ctx context.Context, src Source, o Options) (format.Reader, error) {
 	if err != nil {
 		return nil, err
 	}
+	src.Reader = format.Bound(ctx, src.Reader)
 	if packed == "" {
 		return open(ctx, src, name, o, false)
 	}
-	inside, err := Unpack(src, packed, o)
+	inside, err := Unpack(ctx, src, packed, o)
 	if err != nil {
 		return nil, err
 	}
@@ -163,7 +165,7 @@ func Open(ctx context.Context, src Source, o Options) (format.Reader, error) {
 }
 
 // open opens a file that is not packed, or no more.
-func open(_ context.Context, src Source, name string, o Options, inside bool) (format.Reader, error) {
+func open(ctx context.Context, src Source, name string, o Options, inside bool) (format.Reader, error) {
 	name = FormatOf(nil, name)
 	switch {
 	case !Readable(name):
@@ -173,11 +175,11 @@ func open(_ context.Context, src Source, name string, o Options, inside bool) (f
 	}
 	switch name {
 	case "xlsx":
-		return openXLSX(src, o)
+		return openXLSX(ctx, src, o)
 	case "parquet":
-		return openParquet(src, o)
+		return openParquet(ctx, src, o)
 	case "sqlite":
-		return openSQLite(src, o)
+		return openSQLite(ctx, src, o)
 	}
 	r, err := plain(src.Reader, inside, o.mostUnpacked())
 	if err != nil {

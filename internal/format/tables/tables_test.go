@@ -33,7 +33,7 @@ import (
 func read(t testing.TB, body []byte, resource map[string]any, named string) (labels, rows []string, err error) {
 	t.Helper()
 	temp := t.TempDir()
-	src := tables.Source{Reader: bytes.NewReader(body), Whole: tables.Spool(bytes.NewReader(body), temp)}
+	src := tables.Source{Reader: bytes.NewReader(body), Whole: tables.Spool(t.Context(), bytes.NewReader(body), temp)}
 	r, err := tables.Open(t.Context(), src, tables.Options{Resource: resource, Format: named, Temp: temp})
 	if err != nil {
 		return nil, nil, err
@@ -258,7 +258,7 @@ func TestClean(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	r, err := tables.Open(t.Context(), tables.Source{Reader: f, Whole: tables.Spool(f, temp)}, tables.Options{Format: "zip", Temp: temp})
+	r, err := tables.Open(t.Context(), tables.Source{Reader: f, Whole: tables.Spool(t.Context(), f, temp)}, tables.Options{Format: "zip", Temp: temp})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -95,19 +96,20 @@ func (u *Unpacked) Close() {
 
 // Unpack opens what a file holds that is packed with gz or zip. Its error is a
 // [format.Error] where the file is to blame.
-func Unpack(src Source, packed string, o Options) (*Unpacked, error) {
+func Unpack(ctx context.Context, src Source, packed string, o Options) (*Unpacked, error) {
 	u := &Unpacked{}
 	var r io.Reader
 	var err error
 	if packed == "gz" {
-		r, err = gunzip(src.Reader, o.mostUnpacked())
+		r, err = gunzip(format.Bound(ctx, src.Reader), o.mostUnpacked())
 	} else {
-		r, err = u.unzip(src, o)
+		r, err = u.unzip(ctx, src, o)
 	}
 	if err != nil {
 		u.Close()
 		return nil, err
 	}
+	r = format.Bound(ctx, r)
 	u.Reader = r
 	u.Whole = func() (string, error) {
 		whole, err := os.CreateTemp(o.Temp, "unpacked-")
@@ -195,9 +197,9 @@ func (b *bounded) Read(p []byte) (int, error) {
 
 // unzip opens the only file of an archive, or the one that `innerpath` of the
 // dialect names.
-func (u *Unpacked) unzip(src Source, o Options) (io.Reader, error) {
+func (u *Unpacked) unzip(ctx context.Context, src Source, o Options) (io.Reader, error) {
 	if src.Whole == nil {
-		src.Whole = Spool(src.Reader, o.Temp)
+		src.Whole = Spool(ctx, src.Reader, o.Temp)
 	}
 	at, err := src.Whole()
 	if err != nil {

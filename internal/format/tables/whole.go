@@ -1,6 +1,7 @@
 package tables
 
 import (
+	"context"
 	"os"
 
 	"github.com/datahq/specstore/internal/format"
@@ -26,12 +27,12 @@ func wholeFile(src Source) (string, error) {
 }
 
 // openParquet opens a Parquet file.
-func openParquet(src Source, o Options) (format.Reader, error) {
+func openParquet(ctx context.Context, src Source, o Options) (format.Reader, error) {
 	path, err := wholeFile(src)
 	if err != nil {
 		return nil, err
 	}
-	r, err := parquet.NewReader(path, parquet.Options{Pool: o.Pool, Temp: o.Temp})
+	r, err := parquet.NewReader(ctx, path, parquet.Options{Pool: o.Pool, Temp: o.Temp})
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +41,7 @@ func openParquet(src Source, o Options) (format.Reader, error) {
 
 // openSQLite opens a table of a SQLite database: the one that the resource or its
 // dialect names (`table`, Table Dialect 2; or `sheet`, as of workbooks), else the only one.
-func openSQLite(src Source, o Options) (format.Reader, error) {
+func openSQLite(ctx context.Context, src Source, o Options) (format.Reader, error) {
 	dialect, _ := o.Resource["dialect"].(map[string]any)
 	table := ""
 	for _, v := range []any{o.Resource["table"], dialect["table"], o.Resource["sheet"], dialect["sheet"]} {
@@ -56,7 +57,7 @@ func openSQLite(src Source, o Options) (format.Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := sqlite.NewReader(path, sqlite.Options{Table: table, Pool: o.Pool})
+	r, err := sqlite.NewReader(ctx, path, sqlite.Options{Table: table, Pool: o.Pool})
 	if err != nil {
 		return nil, err
 	}

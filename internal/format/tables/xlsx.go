@@ -1,6 +1,8 @@
 package tables
 
 import (
+	"context"
+
 	"fmt"
 	"strconv"
 
@@ -9,7 +11,7 @@ import (
 )
 
 // openXLSX opens a sheet of a workbook.
-func openXLSX(src Source, o Options) (format.Reader, error) {
+func openXLSX(ctx context.Context, src Source, o Options) (format.Reader, error) {
 	options, labels, err := xlsxOptions(o.Resource)
 	if err != nil {
 		return nil, err
@@ -19,7 +21,7 @@ func openXLSX(src Source, o Options) (format.Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := xlsx.NewReader(path, options)
+	r, err := xlsx.NewReader(ctx, path, options)
 	if err != nil {
 		return nil, err
 	}

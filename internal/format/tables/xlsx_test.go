@@ -66,7 +66,7 @@ func TestWorkbook(t *testing.T) {
 	} {
 		src := tables.Source{Reader: bytes.NewReader(book.Bytes())}
 		dir := t.TempDir()
-		src.Whole = tables.Spool(src.Reader, dir)
+		src.Whole = tables.Spool(t.Context(), src.Reader, dir)
 		r, err := tables.Open(t.Context(), src, tables.Options{Resource: c.resource, Format: "xlsx", Temp: dir})
 		var header []string
 		if err == nil {

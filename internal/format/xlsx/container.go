@@ -3,6 +3,7 @@ package xlsx
 import (
 	"archive/zip"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -39,12 +40,12 @@ type container struct {
 }
 
 // openContainer opens a workbook's file. Its error says what a file is that is none.
-func openContainer(name string) (*container, error) {
+func openContainer(ctx context.Context, name string) (*container, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, fmt.Errorf("xlsx: %w", err)
 	}
-	c, err := readContainer(f)
+	c, err := readContainer(ctx, f)
 	if err != nil {
 		f.Close()
 		return nil, err
@@ -52,7 +53,7 @@ func openContainer(name string) (*container, error) {
 	return c, nil
 }
 
-func readContainer(f *os.File) (*container, error) {
+func readContainer(ctx context.Context, f *os.File) (*container, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, fmt.Errorf("xlsx: %w", err)
@@ -67,11 +68,11 @@ func readContainer(f *os.File) (*container, error) {
 	}
 	switch {
 	case string(head[:n]) == "\xD0\xCF\x11\xE0\xA1\xB1\x1A\xE1":
-		return nil, compoundFile(f)
+		return nil, compoundFile(format.BoundAt(ctx, f))
 	case !bytes.HasPrefix(head[:n], []byte("PK")):
 		return nil, formatError("the file is no XLSX workbook")
 	}
-	directory := format.NewDirectory(f, maxDirectory)
+	directory := format.NewDirectory(format.BoundAt(ctx, f), maxDirectory)
 	z, err := zip.NewReader(directory, info.Size())
 	switch {
 	case directory.TooLong():
@@ -134,7 +135,7 @@ func overlaps(files []*zip.File, size int64) error {
 
 // compoundFile says what a file in the older container is. The names in it are in
 // UTF-16, at a place that only its directory knows.
-func compoundFile(f *os.File) error {
+func compoundFile(f io.ReaderAt) error {
 	mark := make([]byte, 0, 2*len(encryptedPackage))
 	for _, c := range []byte(encryptedPackage) {
 		mark = append(mark, c, 0)

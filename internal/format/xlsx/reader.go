@@ -29,6 +29,7 @@
 package xlsx
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -145,9 +146,10 @@ func (r *rowCells) blank() bool {
 }
 
 // NewReader opens a sheet of the workbook in a file. Its error is a [format.Error]
-// where the file or the choice of the sheet is to blame. The caller closes the reader.
-func NewReader(path string, o Options) (*Reader, error) {
-	book, err := openWorkbook(path)
+// where the file or the choice of the sheet is to blame. The caller closes the reader,
+// which ends with ctx.
+func NewReader(ctx context.Context, path string, o Options) (*Reader, error) {
+	book, err := openWorkbook(ctx, path)
 	if err != nil {
 		return nil, err
 	}

@@ -117,7 +117,7 @@ func read(t testing.TB, body []byte, o xlsx.Options) (header []string, rows []ro
 	if o.Temp == "" {
 		o.Temp = t.TempDir()
 	}
-	r, err := xlsx.NewReader(write(t, body), o)
+	r, err := xlsx.NewReader(t.Context(), write(t, body), o)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -482,11 +482,11 @@ func TestRowsBeforeAnError(t *testing.T) {
 func TestSheets(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(testkit.Shared(t, "cases", "flow", "xlsx-two-sheets", "input"), "book.xlsx")
-	names, err := xlsx.Sheets(path)
+	names, err := xlsx.Sheets(t.Context(), path)
 	if err != nil || !slices.Equal(names, []string{"One", "Two"}) {
 		t.Fatalf("%q (%v)", names, err)
 	}
-	r := testkit.Must(xlsx.NewReader(path, xlsx.Options{Number: 2}))(t)
+	r := testkit.Must(xlsx.NewReader(t.Context(), path, xlsx.Options{Number: 2}))(t)
 	defer r.Close()
 	header, rows, err := readAll(r)
 	if want := []string{"2: text p | number 1.5", "3: text q | integer 2"}; err != nil || !slices.Equal(header, []string{"c", "d"}) || !slices.Equal(shape(rows), want) {
@@ -501,7 +501,7 @@ func FuzzReader(f *testing.F) {
 	f.Add([]byte(`<worksheet><sheetData><row><c t="d"><v>2020-01-02</v></c></row></sheetData><mergeCells><mergeCell ref="A1:B2"/></mergeCells></worksheet>`), []byte(""), false)
 	f.Fuzz(func(t *testing.T, sheet, texts []byte, shown bool) {
 		p := usual("").with("xl/worksheets/sheet1.xml", string(sheet)).with("xl/sharedStrings.xml", string(texts))
-		r, err := xlsx.NewReader(write(t, p.bytes(t)), xlsx.Options{Temp: t.TempDir(), FillMerged: true, Shown: shown, Strings: 16})
+		r, err := xlsx.NewReader(t.Context(), write(t, p.bytes(t)), xlsx.Options{Temp: t.TempDir(), FillMerged: true, Shown: shown, Strings: 16})
 		if err != nil {
 			if _, ok := errors.AsType[*format.Error](err); !ok {
 				t.Fatal(err)
@@ -535,7 +535,7 @@ func FuzzContainer(f *testing.F) {
 	f.Add(usual(headerRow).bytes(f))
 	f.Add([]byte("PK\x05\x06"))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		_, err := xlsx.Sheets(write(t, body))
+		_, err := xlsx.Sheets(t.Context(), write(t, body))
 		if _, ok := errors.AsType[*format.Error](err); err != nil && !ok {
 			t.Fatal(err)
 		}

@@ -1,6 +1,7 @@
 package xlsx
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -32,8 +33,8 @@ type sheet struct{ name, part string }
 // Sheets gives the names of a workbook's sheets in their order. Sheets that hold a
 // chart and no cells are left out. Its error is a [format.Error] where the file is
 // to blame.
-func Sheets(path string) ([]string, error) {
-	w, err := openWorkbook(path)
+func Sheets(ctx context.Context, path string) ([]string, error) {
+	w, err := openWorkbook(ctx, path)
 	if err != nil {
 		return nil, err
 	}
@@ -49,8 +50,8 @@ func (w *workbook) names() []string {
 	return names
 }
 
-func openWorkbook(path string) (*workbook, error) {
-	c, err := openContainer(path)
+func openWorkbook(ctx context.Context, path string) (*workbook, error) {
+	c, err := openContainer(ctx, path)
 	if err != nil {
 		return nil, err
 	}

@@ -176,7 +176,7 @@ func TestRoundTrip(t *testing.T) {
 	if !bytes.Equal(body, again) {
 		t.Fatal("the same rows give other bytes")
 	}
-	r := testkit.Must(xlsx.NewReader(write(t, body), xlsx.Options{}))(t)
+	r := testkit.Must(xlsx.NewReader(t.Context(), write(t, body), xlsx.Options{}))(t)
 	defer r.Close()
 	testkit.Must(r.Header())(t)
 	n := 0
@@ -293,7 +293,7 @@ func TestSheetName(t *testing.T) {
 		{"a\x00\xff", "a__"},
 	} {
 		body, _ := written(t, c.name, schemaOf(t, "a string"))
-		names, err := xlsx.Sheets(write(t, body))
+		names, err := xlsx.Sheets(t.Context(), write(t, body))
 		if err != nil || !slices.Equal(names, []string{c.want}) {
 			t.Errorf("%q: %q (%v), want %q", c.name, names, err, c.want)
 		}
@@ -379,7 +379,7 @@ func BenchmarkRead(b *testing.B) {
 	b.SetBytes(n)
 	b.ReportAllocs()
 	for b.Loop() {
-		r := testkit.Must(xlsx.NewReader(path, xlsx.Options{}))(b)
+		r := testkit.Must(xlsx.NewReader(b.Context(), path, xlsx.Options{}))(b)
 		for {
 			batch, err := r.Next()
 			if err == io.EOF {

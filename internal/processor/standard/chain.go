@@ -20,11 +20,14 @@ type Step struct {
 	Processor
 }
 
-// Chain hands a package from step to step, as a pipeline does. Nothing is read before
+// Chain hands a package from step to step, as a pipeline does, until ctx ends. Nothing is read before
 // the tables of the result are. A failure names the step, also one that only the
 // tables show. In the form of datapackage-pipelines each step checks first what it is
 // given (see [Check]).
 func Chain(ctx context.Context, env *Env, p *Package, steps []Step) (*Package, error) {
+	within := *env
+	within.ctx = ctx
+	env = &within
 	for i, step := range steps {
 		in := p.handOver()
 		if env.Form == DPP {

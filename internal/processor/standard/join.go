@@ -333,7 +333,7 @@ func (j *joinPlan) gathered(t *Table, sorter *spill.Records) iter.Seq2[spill.Rec
 // alone gives a row for each key of the source.
 func (j *joinPlan) alone(t *Table) iter.Seq2[*stream.Batch, error] {
 	return func(yield func(*stream.Batch, error) bool) {
-		sorter := spill.NewRecords(j.env.Temp, j.env.budget(), false)
+		sorter := spill.NewRecords(j.env.context(), j.env.Temp, j.env.budget(), false)
 		defer sorter.Close()
 		n := int64(0)
 		batches(j.gathered(t, sorter), func(rec spill.Record, out *stream.Batch) error {
@@ -393,7 +393,7 @@ func (j *joinPlan) readSource(t *Table, groups *groupStore, yield func(*Table, e
 		}
 		rows = kept.Rows()
 	}
-	sorter := spill.NewRecords(j.env.Temp, j.env.budget(), false)
+	sorter := spill.NewRecords(j.env.context(), j.env.Temp, j.env.budget(), false)
 	defer sorter.Close()
 	for rec, err := range j.gathered(&Table{Resource: t.Resource, Columns: t.Columns, Rows: rows}, sorter) {
 		if err == nil {
@@ -431,7 +431,7 @@ func (g *groupStore) add(rec spill.Record) error {
 			g.inside[string(rec.Key)] = &storedGroup{value: bytes.Clone(rec.Value)}
 			return nil
 		}
-		g.beyond = spill.NewRecords(g.env.Temp, g.env.budget(), false)
+		g.beyond = spill.NewRecords(g.env.context(), g.env.Temp, g.env.budget(), false)
 		for key, one := range g.inside {
 			if err := g.beyond.Add([]byte(key), one.value); err != nil {
 				return err
@@ -576,9 +576,9 @@ func (m *merger) merged(t *Table, groups *groupStore) iter.Seq2[*stream.Batch, e
 	return func(yield func(*stream.Batch, error) bool) {
 		fail := func(err error) { yield(nil, err) }
 		budget := m.plan.env.budget() / 2
-		byKey := spill.NewRecords(m.plan.env.Temp, budget, false)
+		byKey := spill.NewRecords(m.plan.env.context(), m.plan.env.Temp, budget, false)
 		defer byKey.Close()
-		byPlace := spill.NewRecords(m.plan.env.Temp, budget, false)
+		byPlace := spill.NewRecords(m.plan.env.context(), m.plan.env.Temp, budget, false)
 		defer byPlace.Close()
 		var key, value []byte
 		place := uint64(0)

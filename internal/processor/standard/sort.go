@@ -52,7 +52,7 @@ func (s *sortRows) Process(_ context.Context, env *Env, p *Package) (*Package, e
 
 func (s *sortRows) rows(env *Env, t *Table) iter.Seq2[*stream.Batch, error] {
 	return func(yield func(*stream.Batch, error) bool) {
-		sorter := spill.NewRecords(env.Temp, env.budget(), s.reverse)
+		sorter := spill.NewRecords(env.context(), env.Temp, env.budget(), s.reverse)
 		defer sorter.Close()
 		row := newLookup(t)
 		var key, value []byte
@@ -123,7 +123,7 @@ func distinct(env *Env, t *Table, key []string) iter.Seq2[*stream.Batch, error] 
 			return
 		}
 		defer table.Close()
-		keys := spill.NewKeys(env.Temp, env.budget())
+		keys := spill.NewKeys(env.context(), env.Temp, env.budget())
 		defer keys.Close()
 		row := newLookup(t)
 		var buf []byte

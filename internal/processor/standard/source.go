@@ -86,8 +86,8 @@ func (o *opened) close() {
 }
 
 // spooled is a file that may have to be read as a whole: its copy goes with o.
-func (o *opened) spooled(r io.Reader, temp string) tables.Source {
-	whole := tables.Spool(r, temp)
+func (o *opened) spooled(ctx context.Context, r io.Reader, temp string) tables.Source {
+	whole := tables.Spool(ctx, r, temp)
 	return tables.Source{Reader: r, Whole: func() (string, error) {
 		p, err := whole()
 		if _, own := r.(*os.File); !own && p != "" {
@@ -118,11 +118,11 @@ func (f *file) open(ctx context.Context) (_ *opened, err error) {
 	}
 	o.closes = append(o.closes, func() { body.Close() })
 	named, compression := f.formatOf()
-	src := o.spooled(body, f.env.Temp)
+	src := o.spooled(ctx, body, f.env.Temp)
 	switch compression {
 	case "", "no":
 	case "gz", "zip":
-		inside, err := tables.Unpack(src, compression, tables.Options{Resource: f.resource, Temp: f.env.Temp, First: true})
+		inside, err := tables.Unpack(ctx, src, compression, tables.Options{Resource: f.resource, Temp: f.env.Temp, First: true})
 		if err != nil {
 			return nil, f.problem(err)
 		}

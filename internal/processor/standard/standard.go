@@ -96,6 +96,16 @@ type Env struct {
 	Report func(ctx context.Context, resources []map[string]any) ([]byte, error)
 	// Store is the object store of assembler.dump_to_s3; nil refuses it.
 	Store Places
+
+	ctx context.Context // of [Chain]; nil outside
+}
+
+// context is what ends the work that reading the tables takes.
+func (e *Env) context() context.Context {
+	if e.ctx == nil {
+		return context.Background()
+	}
+	return e.ctx
 }
 
 const defaultBudget = 16 << 20
