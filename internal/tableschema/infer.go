@@ -1,20 +1,15 @@
 package tableschema
 
 import (
-	"bytes"
-	"encoding/json"
-	"fmt"
-	"math/bits"
 	"strconv"
-	"strings"
 
 	"github.com/datahq/specstore/internal/stream"
 )
 
 // typeSet is a set of the types that are inferred, a bit each, in the order in which
-// they are tried. The order is that of frictionless v5: a type comes before those
-// that take its cells too.
-type typeSet uint16
+// they are tried: that of frictionless v5, in which a type comes before those that take
+// its cells too. Behind them come the forms of numbers and of dates, a bit each.
+type typeSet uint64
 
 const (
 	isAYearMonth typeSet = 1 << iota
@@ -41,46 +36,159 @@ func inferredNames() [inferredTypes]string {
 	}
 }
 
-// Inferrer finds the types of columns from all their cells. A column gets the first
-// type, in the order of frictionless v5 (yearmonth, geopoint, duration, geojson,
-// object, array, datetime, time, date, integer, number, boolean, year), that nine
-// tenths of its cells satisfy, empty cells counting for all; else it is a string, and
-// a column without any text is of type any. A cell satisfies a type where
-// [Caster.Cast] takes it in the type's default format.
-//
-// It keeps some counts a column and no cell. Its zero value is ready.
-type Inferrer struct{ columns []columnCounts }
+// writtenNumber is a way of writing numbers beside the default one.
+type writtenNumber struct{ decimal, group string }
 
-type columnCounts struct {
-	cells int64 // with text
-	empty int64
-	fits  [inferredTypes]int64
+// numberForms are those that are inferred; a space may be one that does not break.
+var numberForms = [...]writtenNumber{
+	{",", ""}, {".", ","}, {",", "."}, {".", " "}, {",", " "}, {".", "\u00a0"}, {",", "\u00a0"},
+	{".", "\u202f"}, {",", "\u202f"}, {".", "\u2009"}, {",", "\u2009"}, {".", "'"}, {",", "'"}, {".", "’"}, {",", "’"},
 }
 
-// share is the part of the cells that a type must fit: nine of ten.
+// dateForm is a way of writing dates beside the default one. Two with the same rival
+// take many of the same texts for other days.
+type dateForm struct {
+	pattern string
+	first   byte // what stands first: d a digit, a a letter
+	part    byte // what stands between the parts
+	rival   int  // of the form that it is mistaken for; -1: none
+}
+
+var dateForms = [...]dateForm{
+	{"%d.%m.%Y", 'd', '.', -1},
+	{"%d.%m.%y", 'd', '.', -1},
+	{"%Y.%m.%d", 'd', '.', -1},
+	{"%d/%m/%Y", 'd', '/', 4},
+	{"%m/%d/%Y", 'd', '/', 3},
+	{"%d/%m/%y", 'd', '/', 6},
+	{"%m/%d/%y", 'd', '/', 5},
+	{"%Y/%m/%d", 'd', '/', -1},
+	{"%d-%m-%Y", 'd', '-', 9},
+	{"%m-%d-%Y", 'd', '-', 8},
+	{"%d-%b-%Y", 'd', '-', -1},
+	{"%d-%b-%y", 'd', '-', -1},
+	{"%d %b %Y", 'd', ' ', -1},
+	{"%d %B %Y", 'd', ' ', -1},
+	{"%b %d %Y", 'a', ' ', -1},
+	{"%B %d %Y", 'a', ' ', -1},
+	{"%b %d, %Y", 'a', ' ', -1},
+	{"%B %d, %Y", 'a', ' ', -1},
+}
+
+// The places of the forms in a typeSet.
 const (
-	shareOf = 10
-	share   = 9
+	firstNumberForm = inferredTypes
+	firstDateForm   = firstNumberForm + len(numberForms)
+	endOfForms      = firstDateForm + len(dateForms)
+
+	anyType       typeSet = 1<<endOfForms - 1
+	anyNumberForm typeSet = 1<<firstDateForm - 1<<firstNumberForm
+	anyDateForm   typeSet = 1<<endOfForms - 1<<firstDateForm
+	numeric               = isAnInteger | isANumber | anyNumberForm
+)
+
+func numberBit(i int) typeSet { return 1 << (firstNumberForm + i) }
+
+func dateBit(i int) typeSet { return 1 << (firstDateForm + i) }
+
+// Inferrer finds the types of columns from all their cells. A column gets the first
+// type, in the order of frictionless v5 (yearmonth, geopoint, duration, geojson,
+// object, array, datetime, time, date, integer, number, boolean, year), that takes every
+// cell which is no missing value; else it is a string, and a column without any text is
+// of type any. So a schema that is inferred takes the cells that it was inferred from:
+//
+//   - numbers may be written with a decimal comma and with characters between groups of
+//     three digits, dates in the usual forms where no other form takes them all for other
+//     days, booleans as words such as yes and no;
+//   - marks such as NA among cells of another type are missing values;
+//   - digits with a leading zero are no number, nor are telephone numbers (a plus and seven
+//     digits or more); nor are the cells of a column in which two texts are one number
+//     (1.1 and 1.10);
+//   - a geopoint needs one cell with a decimal point or a blank behind the comma.
+//
+// It keeps some counts a column and a few texts. Its zero value is ready.
+type Inferrer struct {
+	// Delimiter is what stands between the cells of a text file. Behind a semicolon a
+	// comma in numbers is likely a decimal one.
+	Delimiter string
+
+	columns []columnCounts
+	kept    int // numbers with a fraction, of all columns
+}
+
+// columnCounts is what is known of a column.
+type columnCounts struct {
+	values  int64 // cells that are no missing values, marks aside
+	empty   int64
+	marks   []counted // texts that mark missing values if the column has another type
+	marked  int64
+	alive   typeSet // types and forms that take every value
+	broken  *broken // what took the last of them, or a form of many
+	words   []counted
+	wordy   bool             // there are more words than are kept
+	pointed bool             // a geopoint has a decimal point or a blank
+	points  bool             // a number has a point
+	why     string           // what a cell is that looks like a number and is none
+	numbers map[uint64]uint8 // hashes of numbers with a fraction to its length
+}
+
+type counted struct {
+	text string
+	n    int64
+}
+
+// broken is the cell by which a column lost its type.
+type broken struct {
+	row  int64 // 0: not known
+	cell string
+	was  typeSet
+}
+
+// Limits of what a column keeps.
+const (
+	keptMarks   = 8
+	keptWords   = 6
+	longestWord = 12
+	keptNumbers = 1 << 16 // with a fraction, of a column
+	allNumbers  = 1 << 18 // of all columns together
 )
 
 // Add notes a cell of a column, from 0. Text is looked at for what it may be; a cell
 // that has a kind in its file is of that kind. Columns beyond [MaxFields] are not
 // looked at.
-func (n *Inferrer) Add(column int, kind stream.Kind, cell []byte) {
+func (n *Inferrer) Add(column int, kind stream.Kind, cell []byte) { n.add(column, 0, kind, cell) }
+
+func (n *Inferrer) add(column int, row int64, kind stream.Kind, cell []byte) {
 	if column >= len(n.columns) {
 		if column >= MaxFields {
 			return
 		}
-		n.columns = append(n.columns, make([]columnCounts, column+1-len(n.columns))...)
+		for len(n.columns) <= column {
+			n.columns = append(n.columns, columnCounts{alive: anyType})
+		}
 	}
 	c := &n.columns[column]
 	if len(cell) == 0 || kind == stream.Null {
 		c.empty++
 		return
 	}
-	c.cells++
-	for set := typesOf(kind, cell); set != 0; set &= set - 1 {
-		c.fits[bits.TrailingZeros16(uint16(set))]++
+	if kind == stream.Text {
+		if c.mark(cell) {
+			return
+		}
+		c.word(cell)
+	} else {
+		c.wordy = true // words are of texts alone
+	}
+	c.values++
+	if c.alive == 0 {
+		return
+	}
+	was := c.alive
+	if c.alive &= n.readings(c, kind, cell); c.alive == 0 {
+		c.broken = &broken{row, shown(cell), was}
+		n.kept -= len(c.numbers)
+		c.numbers = nil
 	}
 }
 
@@ -88,7 +196,7 @@ func (n *Inferrer) Add(column int, kind stream.Kind, cell []byte) {
 func (n *Inferrer) AddBatch(b *stream.Batch) {
 	for r := range b.Rows() {
 		for c := range b.Width(r) {
-			n.Add(c, b.Kind(r, c), b.Cell(r, c))
+			n.add(c, b.Number(r), b.Kind(r, c), b.Cell(r, c))
 		}
 	}
 }
@@ -96,36 +204,69 @@ func (n *Inferrer) AddBatch(b *stream.Batch) {
 // Columns is the number of columns of which cells were seen.
 func (n *Inferrer) Columns() int { return len(n.columns) }
 
-// Type is the type of a column, from 0, and how many of its cells are none of that
-// type. A column of which no cell was seen is of type any.
-func (n *Inferrer) Type(column int) (name string, misfits int64) {
-	if column >= len(n.columns) || n.columns[column].cells == 0 {
-		return "any", 0
-	}
-	c := &n.columns[column]
-	all := c.cells + c.empty
-	for i, fits := range c.fits {
-		if fits > 0 && (fits+c.empty)*shareOf >= all*share {
-			return inferredNames()[i], c.cells - fits
+// isMark reports whether a text stands for a missing value where it is among values of
+// another kind. Statistical offices have signs for kinds of those.
+func isMark(cell []byte) bool {
+	const longest = 16
+	if cell[0] <= ' ' || cell[len(cell)-1] <= ' ' {
+		if cell = trimASCII(cell); len(cell) == 0 {
+			return true
 		}
 	}
-	return "string", 0
+	if c := cell[0]; len(cell) > longest || isDigit(c) || c == '+' || c == 'P' || c == '{' || c == '[' {
+		return false
+	}
+	var lower [longest]byte
+	for i, c := range cell {
+		if c >= 'A' && c <= 'Z' {
+			c |= 0x20
+		}
+		lower[i] = c
+	}
+	switch string(lower[:len(cell)]) {
+	case "na", "n/a", "n.a.", "n.a", "n. a.", "#n/a", "#na", "<na>", "(na)", "null", "(null)", "none", "nil", "nd", "n.d.", "missing", "unknown",
+		"-", "--", "---", "–", "—", "−", ".", "..", "...", "…", "·", "•", "*", "**", "?", "/", "//", ":", "x", "u", "c", "s",
+		"k.a.", "k. a.", "k.a", "ka", "keine angabe", "n.v.", "nv", "s.o.", "b.d.", "n.e.",
+		"#ref!", "#value!", "#div/0!", "#num!", "#name?", "#null!":
+		return true
+	}
+	return false
 }
 
-// Schema is the Table Schema of a table with these labels; nil means that it has
-// none. A blank label gives the name field and its place, from 1, and one that was
-// used before gets a number (a, a2, a3). Columns beyond the labels are left out.
-func (n *Inferrer) Schema(labels []string) map[string]any {
-	names := FieldNames(labels)
-	if labels == nil {
-		names = FieldNames(make([]string, len(n.columns)))
+// mark notes a text that may stand for a missing value.
+func (c *columnCounts) mark(cell []byte) bool {
+	if !isMark(cell) {
+		return false
 	}
-	fields := make([]any, len(names))
-	for i, name := range names {
-		fieldType, _ := n.Type(i)
-		fields[i] = map[string]any{"name": name, "type": fieldType, "format": "default"}
+	for i := range c.marks {
+		if c.marks[i].text == string(cell) {
+			c.marks[i].n++
+			c.marked++
+			return true
+		}
 	}
-	return map[string]any{"fields": fields, "missingValues": []any{""}}
+	if len(c.marks) == keptMarks {
+		return false
+	}
+	c.marks = append(c.marks, counted{string(cell), 1})
+	c.marked++
+	return true
+}
+
+// word notes a text that may be a word for true or false.
+func (c *columnCounts) word(cell []byte) {
+	if c.wordy {
+		return
+	}
+	for i := range c.words {
+		if c.words[i].text == string(cell) {
+			c.words[i].n++
+			return
+		}
+	}
+	if c.wordy = len(cell) > longestWord || len(c.words) == keptWords; !c.wordy {
+		c.words = append(c.words, counted{string(cell), 1})
+	}
 }
 
 // FieldNames makes names of labels, all different: a blank label gives field and its
@@ -159,172 +300,4 @@ func FieldNames(labels []string) []string {
 		}
 	}
 	return names
-}
-
-// typesOf gives the types that a cell satisfies.
-func typesOf(kind stream.Kind, cell []byte) typeSet {
-	switch kind {
-	case stream.Integer:
-		return isAnInteger | isANumber
-	case stream.Number:
-		return isANumber
-	case stream.Boolean:
-		return isABoolean
-	case stream.Date:
-		return isADate
-	case stream.Time:
-		if bytes.IndexByte(cell, '.') >= 0 {
-			return 0 // the default format of a time has no fraction of a second
-		}
-		return isATime
-	case stream.Datetime:
-		return isADatetime
-	case stream.JSON:
-		return jsonTypes(cell)
-	default: // of the others there is nothing to say
-	}
-	return textTypes(cell)
-}
-
-// textTypes gives the types that a text satisfies. What it begins with and how long
-// it is rule out nearly all types before one is tried.
-func textTypes(cell []byte) typeSet {
-	switch c := cell[0]; {
-	case isDigit(c), c == '-', c == '+', c == '.':
-	case c == 'P':
-		if isDuration(cell) {
-			return isADuration
-		}
-		return 0
-	case c <= ' ':
-		return spacedTypes(cell)
-	case c == '{', c == '[':
-		return jsonTypes(cell)
-	case c == 't', c == 'T', c == 'f', c == 'F', c == 'n', c == 'N', c == 'i', c == 'I':
-		return wordTypes(cell)
-	default:
-		return 0
-	}
-	var set typeSet
-	var m moment
-	switch last := cell[len(cell)-1]; {
-	case isDigit(last), last == '.', last == 'Z':
-	case last <= ' ':
-		return spacedTypes(cell)
-	case last == 'S', last == 'Y', last == 'M', last == 'D', last == 'H':
-		if cell[0] == '-' && isDuration(cell) {
-			return isADuration
-		}
-		return 0
-	case last == 'F', last == 'f', last == 'N', last == 'n':
-		return wordTypes(cell)
-	default:
-		return 0
-	}
-	switch len(cell) {
-	case 1:
-		if isDigit(cell[0]) && cell[0] <= '1' {
-			set |= isABoolean
-		}
-	case 4:
-		if isYear(cell) {
-			set |= isAYear
-		}
-	case 7:
-		if isYearMonth(cell) {
-			return isAYearMonth
-		}
-	case 8:
-		if m.clock(cell) {
-			return isATime
-		}
-	case 10:
-		if m.date(cell) {
-			return isADate
-		}
-	}
-	if len(cell) >= 19 && cell[4] == '-' && cell[10] == 'T' && m.datetime(cell) {
-		return isADatetime
-	}
-	return set | numberTypes(cell) | geopoint(cell)
-}
-
-func numberTypes(cell []byte) typeSet {
-	switch {
-	case isInteger(cell):
-		return isAnInteger | isANumber
-	case isNumber(cell):
-		return isANumber
-	}
-	return 0
-}
-
-func geopoint(cell []byte) typeSet {
-	if bytes.IndexByte(cell, ',') < 0 {
-		return 0
-	}
-	if _, _, ok := splitGeopoint(cell); ok {
-		return isAGeopoint
-	}
-	return 0
-}
-
-// spacedTypes is for texts with white space at an end: numbers, points and JSON
-// may have some.
-func spacedTypes(cell []byte) typeSet {
-	if text := bytes.Trim(cell, " \t\r\n"); len(text) > 0 && (text[0] == '{' || text[0] == '[') {
-		return jsonTypes(text)
-	}
-	return numberTypes(trimASCII(cell)) | geopoint(cell)
-}
-
-// wordTypes is for true and false, NaN and INF.
-func wordTypes(cell []byte) typeSet {
-	switch string(cell) {
-	case "true", "True", "TRUE", "false", "False", "FALSE":
-		return isABoolean
-	}
-	if len(cell) <= len("-INF") && isSpecial(cell) {
-		return isANumber
-	}
-	return 0
-}
-
-// jsonTypes is for texts that begin with a bracket, maybe behind blanks.
-func jsonTypes(cell []byte) typeSet {
-	text := bytes.Trim(cell, " \t\r\n")
-	if len(text) == 0 || !json.Valid(text) {
-		return 0
-	}
-	switch text[0] {
-	case '[':
-		return isAnArray
-	case '{':
-		set := isAnObject
-		// Every GeoJSON object says its type; a key may be written with escapes.
-		if bytes.Contains(text, []byte(`"type"`)) || bytes.IndexByte(text, '\\') >= 0 {
-			if v, err := decode(text); err == nil && isGeoJSON(v) {
-				set |= isAGeoJSON
-			}
-		}
-		return set
-	}
-	return 0
-}
-
-// Misfits says, a line a column, how many cells are not of the type that was inferred.
-func (n *Inferrer) Misfits(labels []string) []string {
-	var lines []string
-	for i := range n.columns {
-		name, misfits := n.Type(i)
-		if misfits == 0 {
-			continue
-		}
-		label := "column " + strconv.Itoa(i+1)
-		if i < len(labels) && labels[i] != "" {
-			label += fmt.Sprintf(" (%.100s)", strings.ToValidUTF8(labels[i], ""))
-		}
-		lines = append(lines, fmt.Sprintf("%s: %d of %d values are not of type %s", label, misfits, n.columns[i].cells, name))
-	}
-	return lines
 }

@@ -11,6 +11,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/datahq/specstore/internal/format"
 	"github.com/datahq/specstore/internal/stream"
@@ -23,6 +26,7 @@ type Options struct {
 	Dialect    *format.Dialect
 	Encoding   string       // empty: found out from the bytes
 	Pool       *stream.Pool // lends the batches; nil: one of its own
+	Titles     bool         // rows above the header that are a title are left out
 	MaxColumns int          // of a row; 0 is format.MaxColumns
 	MaxCell    int          // bytes of a cell, of which a row may have twice as many; 0 is format.MaxCell
 }
@@ -84,7 +88,15 @@ func NewReader(r io.Reader, o Options) (*Reader, error) {
 	if o.Dialect != nil {
 		d = *o.Dialect
 	}
-	if rd.sniffed = o.Dialect == nil || d.Delimiter == ""; rd.sniffed {
+	rd.sniffed = o.Dialect == nil || d.Delimiter == ""
+	if said := rd.separatorLine(); said != 0 && len(d.HeaderRows) == 0 && d.SkipRows == 0 {
+		if rd.sniffed {
+			d.Delimiter, rd.sniffed = string(said), false
+		}
+	} else {
+		rd.pos, rd.row, rd.given = 0, 0, 0
+	}
+	if rd.sniffed {
 		for rd.end < sampleBytes && rd.readErr == nil {
 			rd.fill()
 		}
@@ -96,7 +108,31 @@ func NewReader(r io.Reader, o Options) (*Reader, error) {
 	}
 	rd.use(d)
 	rd.Rows = format.NewRows(rd, d, rd.pool)
+	rd.Titles = o.Titles
 	return rd, nil
+}
+
+// separatorLine reads over a first line that says to a spreadsheet what delimits the
+// cells (sep=;) and gives that; 0 where there is none.
+func (r *Reader) separatorLine() byte {
+	const longest = len(`"sep=;"` + "\r\n")
+	for r.end < longest && r.readErr == nil {
+		r.fill()
+	}
+	line, _, ended := bytes.Cut(r.buf[:min(r.end, longest)], []byte("\n"))
+	n := len(line) + 1
+	if !ended {
+		return 0
+	}
+	line = bytes.TrimSuffix(line, []byte("\r"))
+	if len(line) == len(`"sep=;"`) && line[0] == '"' && line[len(line)-1] == '"' {
+		line = line[1 : len(line)-1]
+	}
+	if len(line) != len("sep=;") || !strings.EqualFold(string(line[:4]), "sep=") || line[4] >= utf8.RuneSelf || line[4] == '"' {
+		return 0
+	}
+	r.pos, r.row, r.given = n, 1, int64(n)
+	return line[4]
 }
 
 // failed is why the text ends before the file does. An error of the encoding may be
@@ -145,8 +181,8 @@ func (r *Reader) Dialect() format.Dialect { return r.dialect }
 // Sniffed reports whether the dialect was found out from the first rows.
 func (r *Reader) Sniffed() bool { return r.sniffed }
 
-// Notes says what was read otherwise than declared.
-func (r *Reader) Notes() []string { return r.text.Notes() }
+// Notes says what was read otherwise than declared, and what was left out.
+func (r *Reader) Notes() []string { return append(slices.Clip(r.text.Notes()), r.Rows.Notes()...) }
 
 // Close lets go what was read ahead. A reader holds memory alone.
 func (r *Reader) Close() error {

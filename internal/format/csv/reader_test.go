@@ -167,6 +167,53 @@ func TestBytesOfNoCharacter(t *testing.T) {
 	}
 }
 
+// TestAboveTheHeader: what stands above the header and is no data, and what only looks so.
+func TestAboveTheHeader(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, body string
+		header     []string
+		first      int64 // row of the first data row, 0: none
+		delimiter  string
+		note       bool
+	}{
+		{"blank lines", "\n\r\n\na,b\n1,x\n", []string{"a", "b"}, 5, ",", false},
+		{"a blank line behind the header", "a,b\n\n1,x\n", []string{"a", "b"}, 2, ",", false},
+		{"nothing but blank lines", "\n\n", []string{}, 0, ",", false},
+		{"a separator line", "sep=;\na;b\n1;x\n", []string{"a", "b"}, 3, ";", false},
+		{"a separator line in capitals", "SEP=|\r\na|b\r\n1|x\r\n", []string{"a", "b"}, 3, "|", false},
+		{"a separator line in quotes", "\"sep=;\"\na;b\n1;x\n", []string{"a", "b"}, 3, ";", false},
+		{"a separator line of tabs", "sep=\t\na\tb\n1\tx\n", []string{"a", "b"}, 3, "\t", false},
+		{"a separator line behind a mark", "\xef\xbb\xbfsep=;\na;b\n1;x\n", []string{"a", "b"}, 3, ";", false},
+		{"a separator line and blank ones", "sep=;\n\na;b\n1;x\n", []string{"a", "b"}, 4, ";", false},
+		{"a label that begins so", "sep=a,b\n1,x\n", []string{"sep=a", "b"}, 2, ",", false},
+		{"a title", "Levels of rivers\na,b\n1,x\n2,y\n", []string{"a", "b"}, 3, ",", true},
+		{"a title with a comma", "Levels, by day\n\na;b\n1;x\n2;y\n", []string{"a", "b"}, 4, ";", true},
+		{"a title with delimiters", "Levels;;;\nStand: 2024;;;\n;;;\na;b;c;d\nx;1;2;3\ny;4;5;6\n", []string{"a", "b", "c", "d"}, 5, ";", true},
+		{"a header of years", "Levels\nriver,2021,2022\nElbe,1,2\nOder,3,4\n", []string{"river", "2021", "2022"}, 3, ",", true},
+		{"a short header", "a\n1,x\n2,y\n", []string{"a"}, 2, ",", false},
+		{"a short header over texts", "a\nx,y\nu,v\n", []string{"a"}, 2, ",", false},
+		{"one column", "a\nb\n1\n", []string{"a"}, 2, ",", false},
+		{"a blank label", "a,\n1,2\n3,4\n", []string{"a", ""}, 2, ",", false},
+		{"ragged rows", "a,b,c\n1\n2,3\n4,5,6\n", []string{"a", "b", "c"}, 2, ",", false},
+	} {
+		r, err := ours.NewReader(strings.NewReader(c.body), ours.Options{Titles: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var first int64
+		header, err := formattest.EachRow(r, func(b *stream.Batch, i int) error {
+			if first == 0 {
+				first = b.Number(i)
+			}
+			return nil
+		})
+		if err != nil || !slices.Equal(header, c.header) || first != c.first || r.Dialect().Delimiter != c.delimiter || c.note != (len(r.Notes()) > 0) {
+			t.Errorf("%s: header %q, first row %d, delimiter %q, notes %q, %v", c.name, header, first, r.Dialect().Delimiter, r.Notes(), err)
+		}
+	}
+}
+
 // FuzzReader: the reader agrees with the standard library's on what that reads,
 // and panics on nothing.
 func FuzzReader(f *testing.F) {

@@ -38,8 +38,8 @@ func sniff(sample []byte, whole bool, declared format.Dialect, skip int) format.
 	return best
 }
 
-// measure reads the sample by a dialect: the share of rows that are as wide as
-// the first, its width, and whether a blank follows every delimiter.
+// measure reads the sample by a dialect: the share of rows that are as wide as most that
+// have a delimiter, their width, and whether a blank follows every delimiter.
 func measure(sample []byte, whole bool, d format.Dialect, skip int) (same float64, width int, blanks bool) {
 	r := &Reader{pool: &stream.Pool{}, maxCols: format.MaxColumns, maxCell: format.MaxCell, buf: sample, end: len(sample)}
 	r.use(d)
@@ -67,30 +67,38 @@ func measure(sample []byte, whole bool, d format.Dialect, skip int) (same float6
 			b.Reset()
 		}
 	}
-	rows, equal := 0, 0
-	blanks = true
-	cells := 0
+	rows := 0
+	widths := map[int]int{}
 	for i := range b.Rows() {
 		w := b.Width(i)
 		if w == 1 && len(b.Cell(i, 0)) == 0 {
 			continue
 		}
-		if rows == 0 {
+		if rows++; w == 1 {
+			continue // a title, or by another delimiter
+		}
+		if widths[w]++; widths[w] > widths[width] || width == 0 {
 			width = w
 		}
-		rows++
-		if w == width {
-			equal++
+	}
+	if rows == 0 || width == 0 {
+		return 0, 0, false
+	}
+	return float64(widths[width]) / float64(rows), width, blanksFollow(b, width)
+}
+
+// blanksFollow reports whether every cell but the first of the rows of a width begins
+// with a blank.
+func blanksFollow(b *stream.Batch, width int) bool {
+	for i := range b.Rows() {
+		if b.Width(i) != width {
+			continue
 		}
-		for c := 1; c < w; c++ {
-			cells++
+		for c := 1; c < width; c++ {
 			if cell := b.Cell(i, c); len(cell) == 0 || cell[0] != ' ' {
-				blanks = false
+				return false
 			}
 		}
 	}
-	if rows == 0 {
-		return 0, 0, false
-	}
-	return float64(equal) / float64(rows), width, blanks && cells > 0
+	return true
 }

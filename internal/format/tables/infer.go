@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"slices"
 
 	"github.com/datahq/specstore/internal/format"
 	"github.com/datahq/specstore/internal/format/csv"
@@ -14,9 +15,10 @@ import (
 
 // Inference is what was found out of a table from all its rows.
 type Inference struct {
-	Schema map[string]any // a Table Schema
-	Rows   int64          // without the header
-	Notes  []string       // what was found out otherwise than declared, and what does not fit
+	Schema  map[string]any // a Table Schema, which takes every row that is as wide as the header
+	Columns []tableschema.Column
+	Rows    int64    // without the header
+	Notes   []string // what was found out otherwise than declared, and what is doubtful
 }
 
 // Infer reads a table from its first to its last row and gives its schema. open gives
@@ -91,7 +93,16 @@ func (s *scanned) result() *Inference {
 		}
 		notes = append(notes, fmt.Sprintf("%d %s not as wide as the header", s.ragged, noun))
 	}
-	return &Inference{Schema: s.inferrer.Schema(s.labels), Rows: s.rows, Notes: append(notes, s.inferrer.Misfits(s.labels)...)}
+	columns := s.inferrer.Inferred(s.labels)
+	for _, c := range columns {
+		if c.Doubtful {
+			notes = append(notes, fmt.Sprintf("%.100s: %s", c.Name, c.Why))
+		}
+		for _, mark := range slices.Sorted(maps.Keys(c.Missing)) {
+			notes = append(notes, fmt.Sprintf("%.100s: %q is a missing value, %d of them", c.Name, mark, c.Missing[mark]))
+		}
+	}
+	return &Inference{Schema: s.inferrer.Schema(columns), Columns: columns, Rows: s.rows, Notes: notes}
 }
 
 func scan(ctx context.Context, open func() (Source, func(), error), o Options) (*scanned, error) {
@@ -108,6 +119,7 @@ func scan(ctx context.Context, open func() (Source, func(), error), o Options) (
 	s := &scanned{}
 	if c, ok := innermost(r).(*csv.Reader); ok {
 		s.sniffed, s.delimiter = c.Sniffed(), c.Dialect().Delimiter
+		s.inferrer.Delimiter = s.delimiter
 	}
 	if s.labels, err = r.Header(); err == io.EOF {
 		err = &format.Error{Code: format.CodeSource, Message: "the file is empty"}

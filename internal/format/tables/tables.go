@@ -207,11 +207,22 @@ func openCSV(r io.Reader, name string, o Options) (format.Reader, error) {
 		d.Delimiter = ""
 	}
 	encoding, _ := o.Resource["encoding"].(string)
-	reader, err := csv.NewReader(r, csv.Options{Dialect: &d, Encoding: encoding, Pool: o.Pool})
+	reader, err := csv.NewReader(r, csv.Options{Dialect: &d, Encoding: encoding, Pool: o.Pool, Titles: headerOpen(o.Resource)})
 	if err != nil {
 		return nil, err
 	}
 	return withLabels(reader, labels), nil
+}
+
+// headerOpen reports whether a resource leaves it open which row is the header.
+func headerOpen(resource map[string]any) bool {
+	dialect, _ := resource["dialect"].(map[string]any)
+	for _, key := range []string{"header", "headerRows", "headerJoin", "commentRows", "commentChar"} {
+		if dialect[key] != nil {
+			return false
+		}
+	}
+	return resource["skip_rows"] == nil && resource["headers"] == nil
 }
 
 // csvDialect is what a resource says of how its file is written, and the labels that do

@@ -16,7 +16,7 @@ func openXLSX(ctx context.Context, src Source, o Options) (format.Reader, error)
 	if err != nil {
 		return nil, err
 	}
-	options.Pool, options.Temp = o.Pool, o.Temp
+	options.Pool, options.Temp, options.Titles = o.Pool, o.Temp, headerOpen(o.Resource)
 	path, err := wholeFile(src)
 	if err != nil {
 		return nil, err

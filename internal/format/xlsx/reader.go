@@ -34,6 +34,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -65,6 +66,7 @@ type Options struct {
 	Number  int
 	Dialect *format.Dialect // what it says of header, comments and rows to skip; nil: the first row is the header
 	Columns int             // that rows have at least where the table has no header
+	Titles  bool            // rows above the header that are a title are left out
 	// FillMerged gives every cell of a merged range the value of the first.
 	FillMerged bool
 	// Shown gives numbers and dates as texts, as the sheet shows them, where their
@@ -165,6 +167,7 @@ func NewReader(ctx context.Context, path string, o Options) (*Reader, error) {
 		r.o.Pool = &stream.Pool{}
 	}
 	r.Rows = format.NewRows(r, d, r.o.Pool)
+	r.Titles = o.Titles
 	r.Headed = func(columns int) { r.width = max(r.width, columns) }
 	if r.o.MaxColumns == 0 {
 		r.o.MaxColumns = MaxColumns
@@ -234,9 +237,9 @@ func (r *Reader) Encoding() string { return "" }
 // Notes say what was read otherwise than it is shown.
 func (r *Reader) Notes() []string {
 	if r.odd == 0 {
-		return nil
+		return r.Rows.Notes()
 	}
-	return []string{fmt.Sprintf("%d cells with a date format hold a number that is no date; they were read as numbers", r.odd)}
+	return append(slices.Clip(r.Rows.Notes()), fmt.Sprintf("%d cells with a date format hold a number that is no date; they were read as numbers", r.odd))
 }
 
 // Close frees the workbook's file and the temporary ones.
