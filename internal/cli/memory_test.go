@@ -18,6 +18,9 @@ import (
 // maxResident is what a run may have in memory at its peak, whatever its table is like.
 const maxResident = 100 << 20
 
+// maxLargest is the same for a cell of the greatest length.
+const maxLargest = 200 << 20
+
 // TestMemory runs the program itself on tables that are long, wide, or of large cells,
 // with all outputs, and looks at the peak of its memory.
 func TestMemory(t *testing.T) {
@@ -28,21 +31,26 @@ func TestMemory(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
+	all := []string{"parquet", "sqlite"}
 	for _, c := range []struct {
 		name      string
 		columns   int
 		bytes     int64
 		cell      func(row, column int) string
 		fieldType string
+		outputs   []string // beside those of every table
+		most      int64
 	}{
-		{name: "long", columns: 8, bytes: 40 << 20, fieldType: "integer", cell: func(r, c int) string { return fmt.Sprint(r*31 + c) }},
-		{name: "wide", columns: 1000, bytes: 20 << 20, fieldType: "number", cell: func(r, c int) string { return fmt.Sprintf("%d.%02d", r, c%100) }},
-		{name: "large cells", columns: 2, bytes: 30 << 20, fieldType: "string", cell: func(r, c int) string { return strings.Repeat(string(rune('a'+(r+c)%26)), 1<<20) }},
+		{name: "long", columns: 8, bytes: 40 << 20, fieldType: "integer", outputs: all, most: maxResident, cell: func(r, c int) string { return fmt.Sprint(r*31 + c) }},
+		{name: "wide", columns: 1000, bytes: 20 << 20, fieldType: "number", outputs: all, most: maxResident, cell: func(r, c int) string { return fmt.Sprintf("%d.%02d", r, c%100) }},
+		{name: "large cells", columns: 2, bytes: 30 << 20, fieldType: "string", outputs: all, most: maxResident, cell: func(r, c int) string { return strings.Repeat(string(rune('a'+(r+c)%26)), 1<<20) }},
+		{name: "largest cell", columns: 2, bytes: 1 << 20, fieldType: "string", most: maxLargest, cell: func(_, c int) string { return strings.Repeat("x", (64<<20-8)*(1-c)) }},
+		{name: "largest row", columns: 120, bytes: 1 << 20, fieldType: "string", most: 2*120<<20 + 60<<20, cell: func(_, _ int) string { return strings.Repeat("x", 1<<20) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			spec := memoryTable(t, dir, c.columns, c.bytes, c.fieldType, c.cell)
+			spec := memoryTable(t, dir, c.columns, c.bytes, c.fieldType, c.outputs, c.cell)
 			cmd := exec.CommandContext(t.Context(), bin, "run", spec, "--out", filepath.Join(dir, "out"), "--quiet")
 			var said bytes.Buffer
 			cmd.Stderr = &said
@@ -68,8 +76,8 @@ func TestMemory(t *testing.T) {
 				t.Fatal("the system does not tell the peak of the process's memory")
 			}
 			t.Logf("%d MiB at the peak", resident>>20)
-			if resident > maxResident {
-				t.Errorf("%d MiB at the peak, at most %d are allowed", resident>>20, maxResident>>20)
+			if resident > c.most {
+				t.Errorf("%d MiB at the peak, at most %d are allowed", resident>>20, c.most>>20)
 			}
 		})
 	}
@@ -91,7 +99,7 @@ func peak(pid int) int64 {
 }
 
 // memoryTable writes a table and a spec that asks for all that is made of one.
-func memoryTable(t *testing.T, dir string, columns int, size int64, fieldType string, cell func(row, column int) string) string {
+func memoryTable(t *testing.T, dir string, columns int, size int64, fieldType string, outputs []string, cell func(row, column int) string) string {
 	t.Helper()
 	f := testkit.Must(os.Create(filepath.Join(dir, "t.csv")))(t)
 	defer f.Close()
@@ -116,12 +124,16 @@ func memoryTable(t *testing.T, dir string, columns int, size int64, fieldType st
 	if err := w.Flush(); err != nil {
 		t.Fatal(err)
 	}
+	kinds := []any{}
+	for _, kind := range outputs {
+		kinds = append(kinds, map[string]any{"kind": kind})
+	}
 	spec := testkit.Must(json.Marshal(map[string]any{
 		"meta": map[string]any{"version": 1, "ownerid": "me", "dataset": "d"},
 		"inputs": []any{map[string]any{"kind": "datapackage", "url": "datapackage.json", "parameters": map[string]any{
 			"descriptor": map[string]any{"resources": []any{map[string]any{"name": "t", "path": "t.csv", "schema": map[string]any{"fields": fields}}}},
 		}}},
-		"outputs": []any{map[string]any{"kind": "parquet"}, map[string]any{"kind": "sqlite"}},
+		"outputs": kinds,
 	}))(t)
 	path := filepath.Join(dir, "spec.json")
 	if err := os.WriteFile(path, spec, 0o600); err != nil {
