@@ -56,7 +56,7 @@ func (p *Process) CPU() (time.Duration, error) {
 	}
 	for _, list := range lists {
 		text, _ := os.ReadFile(list) // a thread may have ended
-		for _, field := range strings.Fields(string(text)) {
+		for field := range strings.FieldsSeq(string(text)) {
 			pid, err := strconv.Atoi(field)
 			if err != nil {
 				return 0, err

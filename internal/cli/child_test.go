@@ -184,10 +184,18 @@ func TestRunLimits(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "big", "datapackage.json"), []byte(descriptor), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	// A row that cannot be in memory within the limit.
+	wide := filepath.Join(dir, "wide")
+	table(t, wide, 1)
+	cell := strings.Repeat("x", 30<<20)
+	if err := os.WriteFile(filepath.Join(wide, "t.csv"), []byte("id,name,price\n1,"+cell+",2\n2,"+cell+",2\n3,"+cell+",2\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		env, want string
 		code      int
 	}{
+		{"SPECSTORE_RUN_MEMORY=64MiB", "the run was ended: it used more than 64 MiB of memory (SPECSTORE_RUN_MEMORY)", 1},
 		{"SPECSTORE_RUN_TIMEOUT=300ms", "the run was ended: it took longer than 300ms (SPECSTORE_RUN_TIMEOUT)", 1},
 		{"SPECSTORE_RUN_DISK=1000", "the run was ended: its temporary files took more than 1000 bytes (SPECSTORE_RUN_DISK)", 1},
 		{"SPECSTORE_MAX_SOURCE_BYTES=1KiB", "the source has more than 1024 bytes (SPECSTORE_MAX_SOURCE_BYTES)", 1},
@@ -199,9 +207,13 @@ func TestRunLimits(t *testing.T) {
 	} {
 		t.Run(c.env, func(t *testing.T) {
 			t.Parallel()
+			folder := filepath.Join(dir, "big")
+			if strings.Contains(c.env, "MEMORY") {
+				folder = wide
+			}
 			for _, flags := range [][]string{nil, {"--json"}} {
 				out := filepath.Join(t.TempDir(), "out")
-				cmd := exec.Command("specstore", append([]string{"run", filepath.Join(dir, "big"), "--out", out}, flags...)...)
+				cmd := exec.Command("specstore", append([]string{"run", folder, "--out", out}, flags...)...)
 				cmd.Env = append(os.Environ(), "SPECSTORE_FETCH_ALLOW=127.0.0.1", c.env)
 				said, err := cmd.CombinedOutput()
 				if code := cmd.ProcessState.ExitCode(); code != c.code || !strings.Contains(string(said), c.want) {

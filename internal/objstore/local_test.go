@@ -10,6 +10,7 @@ import (
 	"github.com/datahq/specstore/internal/errs"
 	"github.com/datahq/specstore/internal/objstore"
 	"github.com/datahq/specstore/internal/objstore/objstoretest"
+	"github.com/datahq/specstore/internal/testkit"
 )
 
 func open(t testing.TB, dir string) *objstore.Local {
@@ -71,6 +72,45 @@ func TestAbandoned(t *testing.T) {
 	}
 	if _, err := os.Stat(young); err != nil {
 		t.Errorf("the young file: %v", err)
+	}
+}
+
+// TestClear: of the files in the making those with a mark are removed, and nothing else.
+func TestClear(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := objstore.Clear(filepath.Join(dir, "nowhere"), "a-"); err != nil {
+		t.Errorf("of a store that is not there: %v", err)
+	}
+	if err := objstore.Clear(dir, "a-"); err != nil {
+		t.Errorf("of a store that nobody has opened: %v", err)
+	}
+	for _, mark := range []string{"a-1-", "a-12-", "b-1-", ""} {
+		l := testkit.Must(objstore.OpenLocal(dir))(t)
+		defer l.Close()
+		l.Mark(mark)
+		w := testkit.Must(l.Create(t.Context(), "k/"+mark+"x"))(t)
+		if _, err := w.Write([]byte("half")); err != nil {
+			t.Fatal(err)
+		}
+		done := testkit.Must(l.Create(t.Context(), "done/"+mark+"x"))(t)
+		if err := done.Commit(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		prefix string
+		left   int
+	}{{"a-1-", 3}, {"a-", 2}, {"c-", 2}, {"b-", 1}} {
+		if err := objstore.Clear(dir, c.prefix); err != nil {
+			t.Fatal(err)
+		}
+		if left := testkit.Must(os.ReadDir(filepath.Join(dir, "_tmp")))(t); len(left) != c.left {
+			t.Errorf("%s: %d files are left, want %d", c.prefix, len(left), c.left)
+		}
+	}
+	if left := testkit.Must(os.ReadDir(filepath.Join(dir, "done")))(t); len(left) != 4 {
+		t.Errorf("%d objects are left, want 4", len(left))
 	}
 }
 

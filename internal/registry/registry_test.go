@@ -811,6 +811,40 @@ func TestRelease(t *testing.T) {
 	})
 }
 
+// TestInterrupt: a run that could not go on counts, whatever interrupts it; after five of
+// them the flow has failed with the last reason, and no run of an old attempt changes that.
+func TestInterrupt(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, f *fixture) {
+		id := f.push("me/data", registry.Embedded).ID
+		tickets := 0
+		enqueue := func(context.Context, sqldb.Tx) error { tickets++; return nil }
+		for n := range 6 {
+			c := f.claim()
+			if c == nil || c.FlowID != id || c.Restarts != int64(n) {
+				t.Fatalf("round %d: %+v", n, c)
+			}
+			f.apply(registry.Event{FlowID: id, Pipeline: id + "/a", Kind: registry.KindStart, Attempt: c.Attempt})
+			for _, attempt := range []int64{c.Attempt - 1, c.Attempt, c.Attempt, c.Attempt + 2} {
+				if err := f.Interrupt(t.Context(), id, attempt, fmt.Sprintf("reason %d", n), enqueue); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if tickets != min(n+1, 5) {
+				t.Fatalf("round %d: %d tickets", n, tickets)
+			}
+		}
+		r := f.want(id, registry.Failed, "fffff")
+		const want = "The run was interrupted 6 times and was not started again: reason 5"
+		if r.Restarts != 5 || len(r.Errors) == 0 || r.Errors[0] != want {
+			t.Errorf("%d restarts, %q, want %q", r.Restarts, r.Errors, want)
+		}
+		if c := f.claim(); c != nil {
+			t.Errorf("it is run again: %+v", c)
+		}
+	})
+}
+
 // A pipeline that ran although what it waits for had failed does not wait in the next
 // attempt for ever.
 func TestReleaseOfWhatRanTooSoon(t *testing.T) {

@@ -140,11 +140,11 @@ func onDisk(pid int, temp string) (total int64) {
 		return 0
 	}
 	_ = filepath.WalkDir(temp, func(_ string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return nil // it has gone meanwhile
-		}
-		if info, err := d.Info(); err == nil {
-			total += info.Size()
+		// What cannot be looked at has gone meanwhile.
+		if err == nil && !d.IsDir() {
+			if info, err := d.Info(); err == nil {
+				total += info.Size()
+			}
 		}
 		return nil
 	})

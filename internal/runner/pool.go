@@ -217,7 +217,7 @@ func (p *Pool) run(ctx context.Context, c *process, j *Job, h Hooks, heard *bool
 	watching.Wait()
 	if err != nil && cause != nil {
 		err = cause
-	} else if broken, ok := errors.AsType[*brokenOff](err); ok {
+	} else if broken, ok := errors.AsType[*brokenError](err); ok {
 		err = c.died()
 		p.Log.WarnContext(ctx, "the process of a run ended", "flow", j.FlowID, "pid", c.cmd.Process.Pid, "error", err, "cause", broken.error)
 	}
@@ -235,8 +235,8 @@ func (p *Pool) run(ctx context.Context, c *process, j *Job, h Hooks, heard *bool
 	return success, err
 }
 
-// brokenOff says that a child does not speak any more.
-type brokenOff struct{ error }
+// brokenError says that a child does not speak any more.
+type brokenError struct{ error }
 
 // converse gives a child its job and hears it out.
 func (c *process) converse(ctx context.Context, j *Job, h Hooks, used *usage, heard *bool) (success bool, err error) {
@@ -248,7 +248,7 @@ func (c *process) converse(ctx context.Context, j *Job, h Hooks, used *usage, he
 	for {
 		m, n, err := receive(c.from)
 		if err != nil {
-			return false, &brokenOff{err}
+			return false, &brokenError{err}
 		}
 		*heard = true
 		switch m.Kind {
@@ -265,7 +265,7 @@ func (c *process) converse(ctx context.Context, j *Job, h Hooks, used *usage, he
 			}
 			events, size = nil, 0
 			if err := c.to.send(message{Kind: kindAck}); err != nil {
-				return false, &brokenOff{err}
+				return false, &brokenError{err}
 			}
 		case kindProgress:
 			if m.Progress != nil {
@@ -281,7 +281,7 @@ func (c *process) converse(ctx context.Context, j *Job, h Hooks, used *usage, he
 			}
 			return m.Success, nil
 		default:
-			return false, &brokenOff{fmt.Errorf("runner: a message that does not belong there: %.20q", m.Kind)}
+			return false, &brokenError{fmt.Errorf("runner: a message that does not belong there: %.20q", m.Kind)}
 		}
 	}
 }
@@ -292,7 +292,7 @@ func (c *process) tell(j *Job) error {
 		if err := c.to.send(m); errors.Is(err, errTooLong) {
 			return err
 		} else if err != nil {
-			return &brokenOff{err}
+			return &brokenError{err}
 		}
 		return nil
 	}

@@ -28,8 +28,18 @@ func TestSize(t *testing.T) {
 		{"1 GiB", 1 << 30, "1 GiB"},
 		{"3TiB", 3 << 40, "3 TiB"},
 		{"7 B", 7, "7 bytes"},
-		{text: ""}, {text: "GiB"}, {text: "0"}, {text: "-1"}, {text: "+"}, {text: "1.5GiB"}, {text: "1GB"}, {text: "1K"}, {text: "9223372036854775807KiB"},
-		{text: "1 GiB B"}, {text: "9e3"}, {text: "1GiBGiB"},
+		{text: ""},
+		{text: "GiB"},
+		{text: "0"},
+		{text: "-1"},
+		{text: "+"},
+		{text: "1.5GiB"},
+		{text: "1GB"},
+		{text: "1K"},
+		{text: "9223372036854775807KiB"},
+		{text: "1 GiB B"},
+		{text: "9e3"},
+		{text: "1GiBGiB"},
 	} {
 		n, err := ParseSize(c.text)
 		if (err == nil) != (c.n > 0) || err == nil && (n != c.n || Size(n) != c.back) {
