@@ -335,7 +335,7 @@ func TestAuth(t *testing.T) {
 	var answer atomic.Value
 	c, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.String() {
-		case "/auth/check?jwt=user-token", "/auth/authorize?service=source":
+		case "/auth/check", "/auth/authorize?service=source":
 		default:
 			t.Errorf("asked for %s", r.URL)
 		}

@@ -270,11 +270,7 @@ func (c *Client) Check(ctx context.Context) (*User, error) {
 		Authenticated bool  `json:"authenticated"`
 		Profile       *User `json:"profile"`
 	}
-	// This route of the auth server reads the token from the query.
-	_, err := c.json(ctx, call{
-		method: http.MethodGet, path: []string{"auth", "check"},
-		query: url.Values{"jwt": {c.token}}, repeats: true,
-	}, &answer)
+	_, err := c.json(ctx, call{method: http.MethodGet, path: []string{"auth", "check"}, repeats: true}, &answer)
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/datahq/specstore/internal/errs"
 	"github.com/datahq/specstore/internal/flowspec"
 	"github.com/datahq/specstore/internal/registry"
+	"github.com/datahq/specstore/internal/weburl"
 )
 
 // uploadAnswer is what a client reads of an upload.
@@ -270,7 +271,7 @@ func (a *api) retry(w http.ResponseWriter, r *http.Request) error {
 // eventData is the data of an event. Whoever sees a redacted revision sees of its
 // events how things stand, and neither errors nor addresses.
 func (a *api) eventData(rev *registry.Revision, e registry.StoredEvent) ([]byte, error) {
-	body := a.completed(rev.ID, e.Body)
+	body, pipeline := a.completed(rev.ID, e.Body), e.Pipeline
 	if rev.Redacted {
 		var states struct {
 			State   string `json:"state"`
@@ -284,11 +285,46 @@ func (a *api) eventData(rev *registry.Revision, e registry.StoredEvent) ([]byte,
 		if err != nil {
 			return nil, err
 		}
+		pipeline = rev.ID // the name of a pipeline holds that of a resource
+	}
+	body, err := bareJSON(body)
+	if err != nil {
+		return nil, err
 	}
 	return json.Marshal(struct {
 		Pipeline string          `json:"pipeline"`
 		At       string          `json:"at"`
 		Event    string          `json:"event"`
 		Body     json.RawMessage `json:"body"`
-	}{e.Pipeline, stamp(e.At), string(e.Kind), body})
+	}{pipeline, stamp(e.At), string(e.Kind), body})
+}
+
+// bareJSON takes user, password and query off the addresses in the texts of a document.
+func bareJSON(body json.RawMessage) (json.RawMessage, error) {
+	if !bytes.Contains(body, []byte(":/")) && !bytes.Contains(body, []byte(`\`)) {
+		return body, nil
+	}
+	var v any
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.UseNumber()
+	if err := d.Decode(&v); err != nil {
+		return nil, err
+	}
+	return json.Marshal(bareTexts(v))
+}
+
+func bareTexts(v any) any {
+	switch v := v.(type) {
+	case string:
+		return weburl.Redact(v)
+	case []any:
+		for i := range v {
+			v[i] = bareTexts(v[i])
+		}
+	case map[string]any:
+		for name := range v {
+			v[name] = bareTexts(v[name])
+		}
+	}
+	return v
 }
