@@ -322,7 +322,11 @@ func open(ctx context.Context, host string) (_ net.Conn, status string, err erro
 	part := make([]byte, 4096)
 	for !bytes.Contains(head, []byte("id: 1\n")) {
 		n, err := conn.Read(part)
-		if head = append(head, part[:n]...); err != nil {
+		head = append(head, part[:n]...)
+		if err != nil && len(head) == 0 {
+			return conn, "", err
+		}
+		if err != nil { // it was refused, and its status says how
 			break
 		}
 	}

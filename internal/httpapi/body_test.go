@@ -44,7 +44,6 @@ type bodies struct {
 	*testing.T
 	listener *pipes
 	issuer   *auth.Issuer
-	flow     string // the token of me/d/1
 }
 
 type noService struct{ httpapi.Service }
@@ -111,8 +110,7 @@ func (b *bodies) send(head string, body io.Reader) exchanged {
 	begins := make([]byte, 1)
 	_, _ = io.ReadFull(client, begins)
 	e := exchanged{sent: sent.Load()}
-	text, _ := io.ReadAll(client)
-	text = append(begins, text...)
+	text, _ := io.ReadAll(io.MultiReader(bytes.NewReader(begins), client))
 	e.text, e.elapsed = string(text), time.Since(begun)
 	client.Close()
 	<-written
