@@ -53,7 +53,7 @@ Exit codes: 0 it was cancelled, 3 the server did not answer or refused: it had e
 				if err := cl.Cancel(ctx, dataset, rev); err != nil {
 					return serverError(err)
 				}
-				fmt.Fprintf(env.Stdout, "CANCELLED %s/%s\n", dataset, rev)
+				fmt.Fprintf(env.text, "CANCELLED %s/%s\n", dataset, rev)
 				return nil
 			})
 		},
@@ -80,7 +80,7 @@ part of its ID; the package's by the name of the dataset.`,
 						return serverError(err)
 					}
 					for _, line := range status.Logs {
-						fmt.Fprintln(env.Stdout, line)
+						fmt.Fprintln(env.text, line)
 					}
 					return nil
 				}
@@ -89,7 +89,7 @@ part of its ID; the package's by the name of the dataset.`,
 					return serverError(err)
 				}
 				defer log.Close()
-				_, err = io.Copy(env.Stdout, log)
+				_, err = io.Copy(env.text, log)
 				return err
 			})
 		},

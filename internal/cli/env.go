@@ -29,6 +29,8 @@ type Env struct {
 	// LimitMemory sets what the garbage collector aims to keep the process under, in
 	// bytes; nil leaves it as it is.
 	LimitMemory func(bytes int64)
+
+	text io.Writer // standard output for people; data go to Stdout as they are
 }
 
 // path makes a path given by the user absolute.
@@ -81,6 +83,7 @@ var kindCodes = map[errs.Kind]int{
 
 // Run runs the command that env.Args names and gives its exit code.
 func Run(ctx context.Context, env Env) int {
+	env.Stderr, env.text = &plainText{w: env.Stderr}, &plainText{w: env.Stdout}
 	root := rootCommand(&env)
 	root.SetArgs(env.Args)
 	root.SetIn(env.Stdin)

@@ -60,12 +60,12 @@ matter for plans that an external datapackage-pipelines service runs.`,
 				return writeJSON(env.Stdout, pipelines)
 			}
 			for _, p := range pipelines {
-				fmt.Fprintf(env.Stdout, "%s  (%s)\n", p.ID, p.Details.Title)
+				fmt.Fprintf(env.text, "%s  (%s)\n", p.ID, p.Details.Title)
 				for _, d := range p.Details.Dependencies {
-					fmt.Fprintf(env.Stdout, "    after %s\n", strings.TrimPrefix(d.Pipeline, "./"))
+					fmt.Fprintf(env.text, "    after %s\n", strings.TrimPrefix(d.Pipeline, "./"))
 				}
 				for _, s := range p.Details.Pipeline {
-					fmt.Fprintf(env.Stdout, "    %s\n", s.Run)
+					fmt.Fprintf(env.text, "    %s\n", s.Run)
 				}
 			}
 			return nil

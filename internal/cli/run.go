@@ -184,7 +184,7 @@ func (r *runResult) print(env *Env, outcome *engine.Outcome, out string, asJSON,
 			}
 		}
 		if outcome.Success && !quiet {
-			fmt.Fprintf(env.Stdout, "SUCCEEDED %s: %s\n", r.FlowID, filepath.Join(out, "datapackage.json"))
+			fmt.Fprintf(env.text, "SUCCEEDED %s: %s\n", r.FlowID, filepath.Join(out, "datapackage.json"))
 		}
 	}
 	if !outcome.Success {

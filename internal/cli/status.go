@@ -130,13 +130,17 @@ func show(ctx context.Context, env *Env, cl *client.Client, dataset, rev string,
 	if err != nil {
 		return serverError(err)
 	}
-	err = showStatus(env.Stdout, status, asJSON)
+	out := env.text
+	if asJSON {
+		out = env.Stdout
+	}
+	err = showStatus(out, status, asJSON)
 	if asJSON {
 		return err
 	}
 	// The status is what was asked for: without the schedule it is shown all the same.
 	if schedule, failed := cl.Schedule(ctx, dataset); failed == nil && schedule != nil {
-		showSchedule(env.Stdout, schedule)
+		showSchedule(env.text, schedule)
 	}
 	return err
 }

@@ -288,7 +288,7 @@ func runPipelines(ctx context.Context, env *Env, raw map[string]any, path, id st
 		return exit(exitData, fmt.Errorf("FAILED %s", filepath.Base(path)))
 	}
 	if !asJSON && !quiet {
-		fmt.Fprintf(env.Stdout, "SUCCEEDED %s: %d pipelines\n", filepath.Base(path), len(results))
+		fmt.Fprintf(env.text, "SUCCEEDED %s: %d pipelines\n", filepath.Base(path), len(results))
 	}
 	return nil
 }

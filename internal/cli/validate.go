@@ -47,7 +47,7 @@ Exit codes: 0 valid, 1 not valid, 2 wrong usage or description.`,
 			case asCSV:
 				err = result.list(env.Stdout)
 			default:
-				err = result.print(env.Stdout, quiet)
+				err = result.print(env.text, quiet)
 			}
 			if err != nil {
 				return err
