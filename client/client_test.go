@@ -539,6 +539,7 @@ func TestActs(t *testing.T) {
 		"POST /source/me/id/3/cancel": func() error { return c.Cancel(t.Context(), "me/id", "3") },
 		"POST /source/me/id/3/retry":  func() error { return c.Retry(t.Context(), "me/id", "3") },
 		"DELETE /source/me/id":        func() error { return c.Delete(t.Context(), "me/id") },
+		"POST /source/me/id/restore":  func() error { return c.Restore(t.Context(), "me/id") },
 		"GET /source/me/id/3/pipelines/a_csv/log": func() error {
 			log, err := c.Log(t.Context(), "me/id", "3", "a_csv")
 			if err != nil {

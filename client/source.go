@@ -227,13 +227,38 @@ func (c *Client) act(ctx context.Context, method, datasetID, rev, verb string) e
 	return err
 }
 
-// Delete removes a dataset with all its revisions.
+// Delete deletes a dataset with all its revisions. It lies in the trash for a time.
 func (c *Client) Delete(ctx context.Context, datasetID string) error {
 	owner, name, err := dataset(datasetID)
 	if err != nil {
 		return err
 	}
 	_, err = c.json(ctx, call{method: http.MethodDelete, path: []string{"source", owner, name}}, nil)
+	return err
+}
+
+// Erase deletes a dataset, where it is not deleted yet, and erases all that lies in the
+// trash under its name. done is false where the server goes on with that.
+func (c *Client) Erase(ctx context.Context, datasetID string) (done bool, err error) {
+	owner, name, err := dataset(datasetID)
+	if err != nil {
+		return false, err
+	}
+	var answer struct {
+		Erased bool `json:"erased"`
+	}
+	_, err = c.json(ctx, call{method: http.MethodDelete, path: []string{"source", owner, name}, query: url.Values{"erase": {"now"}}}, &answer)
+	return answer.Erased, err
+}
+
+// Restore takes a dataset out of the trash. One whose name was pushed again is an
+// [*Error] with status 409.
+func (c *Client) Restore(ctx context.Context, datasetID string) error {
+	owner, name, err := dataset(datasetID)
+	if err != nil {
+		return err
+	}
+	_, err = c.json(ctx, call{method: http.MethodPost, path: []string{"source", owner, name, "restore"}}, nil)
 	return err
 }
 

@@ -157,6 +157,8 @@ func rootCommand(env *Env) *cobra.Command {
 		logsCommand(env),
 		cancelCommand(env),
 		retryCommand(env),
+		rmCommand(env),
+		restoreCommand(env),
 		tokenCommand(env),
 		versionCommand(env),
 		childCommand(env),
