@@ -269,15 +269,13 @@ func (r *Reader) ReadBlank(b *stream.Batch) int {
 	}
 	p, n := 0, 0
 	for ; p+1 < len(buf) && n < stream.MaxRows; n++ {
-		if buf[p] == '\n' {
-			p++
-		} else if buf[p] != '\r' {
+		if buf[p] != '\n' && buf[p] != '\r' {
 			break
-		} else if buf[p+1] == '\n' {
-			p += 2
-		} else {
+		}
+		if buf[p] == '\r' && buf[p+1] == '\n' {
 			p++
 		}
+		p++
 	}
 	if most := stream.MaxRows - b.Rows(); n > most { // the batch has no room for all: count again
 		n = 0

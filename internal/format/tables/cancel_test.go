@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"os"
 	"strings"
 	"testing"
@@ -80,9 +81,7 @@ func TestCancelled(t *testing.T) {
 			defer cancel()
 			temp := t.TempDir()
 			resource := map[string]any{"name": "t", "schema": map[string]any{}}
-			for k, v := range c.resource {
-				resource[k] = v
-			}
+			maps.Copy(resource, c.resource)
 			from := &endless{head: c.head, unit: c.unit, cancel: cancel}
 			err := readToEnd(ctx, tables.Source{Reader: from, Whole: tables.Spool(ctx, from, temp)}, tables.Options{Resource: resource, Format: strings.TrimSuffix(c.format, ".gz"), Temp: temp})
 			if !errors.Is(err, context.Canceled) {
