@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"maps"
 	"math/big"
@@ -126,6 +127,10 @@ func TestClaims(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			got, err := verifier.Verify(t.Context(), signed(t, jwt.SigningMethodRS256, issuer.key, test.body, nil))
+			if strings.HasPrefix(test.name, "expired") && test.want == nil {
+				wantExpired(t, err)
+				return
+			}
 			if test.want == nil {
 				wantDenied(t, err, errs.Unauthorized)
 				return
@@ -137,6 +142,14 @@ func TestClaims(t *testing.T) {
 				t.Errorf("got %+v, want %+v", *got, *test.want)
 			}
 		})
+	}
+}
+
+// wantExpired holds a refusal against the one of a token that was good.
+func wantExpired(t *testing.T, err error) {
+	t.Helper()
+	if !errs.Is(err, errs.Unauthorized) || !errors.Is(err, ErrExpired) || errs.Detail(err) != Denied+": the token has expired" {
+		t.Errorf("got %v, want that it has expired", err)
 	}
 }
 

@@ -54,7 +54,10 @@ func TestRememberedTokens(t *testing.T) {
 		if (err == nil) != step.ok {
 			t.Errorf("%s: %v", name, err)
 		}
-		if err != nil {
+		switch {
+		case name == "expired":
+			wantExpired(t, err)
+		case err != nil:
 			wantDenied(t, err, errs.Unauthorized)
 		}
 	}

@@ -66,6 +66,9 @@ var (
 	errNoToken  = errors.New("no token")
 )
 
+// ErrExpired is in the chain of the refusal of a token that was good and whose time is over.
+var ErrExpired = errors.New("the token has expired")
+
 // Validate is called once the signature and the times are known to be good.
 // A recipient that is not named in aud must refuse (RFC 7519, section 4.1.3),
 // and this service has no name.
@@ -136,6 +139,9 @@ func (v *Verifier) Verify(ctx context.Context, token string) (*Token, error) {
 	if err != nil {
 		if key == nil {
 			v.spend()
+		}
+		if errors.Is(err, jwt.ErrTokenExpired) { // its signature is good
+			return nil, errs.Wrap(errors.Join(ErrExpired, err), errs.Unauthorized, op, "%s: %s", Denied, ErrExpired)
 		}
 		return nil, errs.Wrap(err, errs.Unauthorized, op, Denied)
 	}

@@ -327,7 +327,8 @@ func TestFormOfStrangers(t *testing.T) {
 		rest   endless
 		status int
 	}{
-		"file first":   {"--x\r\nContent-Disposition: form-data; name=\"file\"\r\n\r\n", endless{"data"}, 403},
+		"file first":   {"--x\r\nContent-Disposition: form-data; name=\"file\"\r\n\r\n", endless{"data"}, 400},
+		"a key alone":  {"--x\r\nContent-Disposition: form-data; name=\"key\"\r\n\r\nk\r\n--x\r\nContent-Disposition: form-data; name=\"file\"\r\n\r\n", endless{"data"}, 403},
 		"long header":  {"--x\r\nContent-Disposition: form-data; name=\"", endless{"name"}, 413},
 		"many headers": {"--x\r\n", endless{"A: b\r\n"}, 400},
 		"no boundary":  {"", endless{"data"}, 400},

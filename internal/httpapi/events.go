@@ -131,11 +131,23 @@ func (a *api) events(w http.ResponseWriter, r *http.Request) error {
 	if r.Method == http.MethodHead {
 		return nil
 	}
+	after, _ := strconv.ParseInt(r.Header.Get("Last-Event-ID"), 10, 64)
+	if rev.State.Ended() && after > 0 {
+		list, err := a.Events.Events(r.Context(), rev.ID, after)
+		if err != nil {
+			return err
+		}
+		if len(list) == 0 {
+			// A reader that has all of it must not come back (section 9.2.3).
+			h.Del("Content-Type")
+			w.WriteHeader(http.StatusNoContent)
+			return nil
+		}
+	}
 	leave, err := a.watchers.enter(r.RemoteAddr)
 	if err != nil {
 		return err
 	}
-	after, _ := strconv.ParseInt(r.Header.Get("Last-Event-ID"), 10, 64)
 	watch := &watcher{
 		api: a, token: strings.Clone(token), dataset: rev.DatasetID, number: strconv.FormatInt(rev.Number, 10), flow: rev.ID, after: after,
 	}

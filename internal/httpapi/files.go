@@ -9,6 +9,7 @@ import (
 	"io"
 	"math"
 	"mime"
+	"mime/multipart"
 	"net/http"
 	"path"
 	"slices"
@@ -114,7 +115,10 @@ func (a *api) rawUpload(w http.ResponseWriter, r *http.Request) (err error) {
 		}
 		if part.FormName() == "file" {
 			begin.left = math.MaxInt64 // it is looked at before the file is read
-			if err := a.Raw.Accept(r.Context(), fields, part); err != nil {
+			if fields["key"] == "" {
+				return errs.New(errs.Invalid, "httpapi.rawUpload", "the form has no field key before its file")
+			}
+			if err := a.Raw.Accept(r.Context(), fields, &lastPart{part, parts}); err != nil {
 				return err
 			}
 			w.WriteHeader(http.StatusNoContent)
@@ -130,6 +134,30 @@ func (a *api) rawUpload(w http.ResponseWriter, r *http.Request) (err error) {
 		fields[part.FormName()] = string(value)
 	}
 	return errs.New(errs.Invalid, "httpapi.rawUpload", "the form has more than %d fields before its file", maxFields)
+}
+
+// lastPart is the file of a form. It fails at its end where something follows, before
+// the file is kept: nothing would look at that.
+type lastPart struct {
+	io.Reader
+	form *multipart.Reader
+}
+
+// Read implements [io.Reader].
+func (l *lastPart) Read(p []byte) (int, error) {
+	n, err := l.Reader.Read(p)
+	if err != io.EOF {
+		return n, err
+	}
+	switch next, err := l.form.NextPart(); {
+	case err == nil && next.FormName() == "file":
+		return n, errs.New(errs.Invalid, "httpapi.rawUpload", "the form has two files: send one")
+	case err == nil:
+		return n, errs.New(errs.Invalid, "httpapi.rawUpload", "the form has the field %q behind its file: fields come first", next.FormName())
+	case err != io.EOF:
+		return n, formBroken(err)
+	}
+	return n, io.EOF
 }
 
 func (a *api) rawPresign(w http.ResponseWriter, r *http.Request) error {
@@ -164,6 +192,7 @@ func (a *api) rawFile(w http.ResponseWriter, r *http.Request) error {
 	h := w.Header()
 	h.Set("Content-Type", "application/octet-stream")
 	h.Set("Content-Disposition", "attachment")
+	readInPlace(h)
 	http.ServeContent(&contentWriter{ResponseWriter: w}, r, "", object.ModTime(), object)
 	return nil
 }
@@ -229,6 +258,11 @@ func (a *api) packageFile(w http.ResponseWriter, r *http.Request) error {
 		contentType = "application/octet-stream"
 		h.Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": path.Base(key)}))
 	}
+	if parts := strings.Split(key, "/"); len(parts) > 3 && parts[3] == "archive" {
+		// A source as its owner wrote it, in whatever encoding.
+		contentType, _, _ = strings.Cut(contentType, ";")
+	}
+	readInPlace(h)
 	h.Set("Content-Type", contentType)
 	h.Set("Content-Security-Policy", "sandbox; default-src 'none'")
 	// Who may read can change, and what lies under "latest" too: caches ask each time.
@@ -237,6 +271,11 @@ func (a *api) packageFile(w http.ResponseWriter, r *http.Request) error {
 	h.Set("ETag", `"`+tag+`"`)
 	http.ServeContent(&contentWriter{ResponseWriter: w}, r, "", o.ModTime(), content)
 	return nil
+}
+
+// readInPlace lets pages of other origins read ranges of a file.
+func readInPlace(h http.Header) {
+	h.Set("Access-Control-Expose-Headers", "ETag, Content-Range, Accept-Ranges, Content-Length, Link")
 }
 
 // descriptor reads a descriptor and completes it. It returns the SHA-256 of the result
@@ -265,10 +304,15 @@ func (a *api) completed(flowID string, stats json.RawMessage) json.RawMessage {
 	if len(value) == 0 || value[0] < '0' || value[0] > '9' { // the number of a revision
 		return stats
 	}
+	end := bytes.IndexByte(value, '"')
+	var path string
+	if end < 0 || json.Unmarshal(slices.Concat([]byte{'"'}, value[:end+1]), &path) != nil {
+		return stats
+	}
 	dataset := flowID[:strings.LastIndexByte(flowID, '/')+1]
-	quoted, err := json.Marshal(a.PublicURL + "/pkgstore/" + dataset)
+	quoted, err := json.Marshal(a.PublicURL + "/pkgstore/" + escapePath(dataset+path))
 	if err != nil {
 		return stats
 	}
-	return slices.Concat(stats[:at+len(member)], quoted[1:len(quoted)-1], value)
+	return slices.Concat(stats[:at+len(member)], quoted[1:], value[end+1:])
 }

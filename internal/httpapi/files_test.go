@@ -110,6 +110,9 @@ func TestPackageFiles(t *testing.T) {
 		files[r.Name] = path
 		a := s.get(path, "")
 		want := map[string]string{"csv": "text/csv; charset=utf-8", "json": "application/json; charset=utf-8", "zip": "application/zip"}[path[strings.LastIndexByte(path, '.')+1:]]
+		if strings.Contains(path, "/archive/") { // as its owner wrote it, in whatever encoding
+			want, _, _ = strings.Cut(want, ";")
+		}
 		h := a.header
 		if a.status != http.StatusOK || h.Get("Content-Type") != want || h.Get("ETag") == "" || h.Get("Cache-Control") != "no-cache" ||
 			h.Get("X-Content-Type-Options") != "nosniff" || !strings.Contains(h.Get("Content-Security-Policy"), "sandbox") || !strings.Contains(h.Get("Vary"), "Auth-Token") {

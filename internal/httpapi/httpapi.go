@@ -18,6 +18,7 @@ import (
 	"mime"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"path"
 	"runtime/debug"
 	"slices"
@@ -282,7 +283,7 @@ func unrouted(mux *http.ServeMux) http.Handler {
 			h.Set("Allow", strings.Join(append(allow, http.MethodOptions), ", "))
 			if slices.Contains(allow, http.MethodGet) { // pages of other origins read, and do not write
 				h.Set("Access-Control-Allow-Methods", "GET, HEAD")
-				h.Set("Access-Control-Allow-Headers", "Auth-Token, Authorization, Last-Event-ID")
+				h.Set("Access-Control-Allow-Headers", "Auth-Token, Authorization, Last-Event-ID, Range, If-Range, If-None-Match")
 				h.Set("Access-Control-Max-Age", "86400")
 			}
 			w.WriteHeader(http.StatusNoContent)
@@ -291,6 +292,17 @@ func unrouted(mux *http.ServeMux) http.Handler {
 			writeError(w, http.StatusMethodNotAllowed, "the method is not allowed here")
 		}
 	})
+}
+
+// escapePath escapes a path for an address (RFC 3986, section 3.3): names have letters of
+// any script.
+func escapePath(path string) string {
+	for i := range len(path) {
+		if c := path[i]; c >= 0x80 || strings.IndexByte(" \"#%<>?[\\]^`{|}", c) >= 0 || c < ' ' || c == 0x7f {
+			return (&url.URL{Path: path}).EscapedPath()
+		}
+	}
+	return path // as nearly all are
 }
 
 // statuses turns a failure's kind into the status of its answer.

@@ -129,7 +129,7 @@ func (a *api) datasets(w http.ResponseWriter, r *http.Request) error {
 		out.Datasets = append(out.Datasets, datasetLine{
 			ID: d.ID, Name: strings.TrimPrefix(d.ID, d.OwnerID+"/"), OwnerID: d.OwnerID, Owner: owner, Findability: d.Findability,
 			Created: stamp(d.Created), Modified: stamp(d.Updated), Scheduled: optional(d.Schedule.Next), Schedule: scheduleOf(d.Schedule), Revision: d.LastRevision,
-			State: state, Outcome: outcome, Links: &selfLinks{a.PublicURL + "/source/" + d.ID},
+			State: state, Outcome: outcome, Links: &selfLinks{a.PublicURL + "/source/" + escapePath(d.ID)},
 		})
 	}
 	private(w)
@@ -185,7 +185,7 @@ func (a *api) revisionLine(v registry.RevisionInfo) revisionLine {
 	state, outcome := apiState(v.State)
 	return revisionLine{
 		ID: v.ID, Revision: v.Number, State: state, Outcome: outcome, Created: stamp(v.Created), Modified: stamp(v.Modified),
-		Started: optional(v.Started), Finished: optional(v.Finished), Stats: a.completed(v.ID, v.Stats), Trigger: v.Cause, Links: &selfLinks{a.PublicURL + "/source/" + v.ID},
+		Started: optional(v.Started), Finished: optional(v.Finished), Stats: a.completed(v.ID, v.Stats), Trigger: v.Cause, Links: &selfLinks{a.PublicURL + "/source/" + escapePath(v.ID)},
 	}
 }
 

@@ -143,14 +143,15 @@ func (a *api) appendStatus(b *writer, r *registry.Revision) {
 	} else {
 		b.text(*outcome)
 	}
-	base := a.PublicURL + "/source/" + r.ID
+	id := escapePath(r.ID)
+	base := a.PublicURL + "/source/" + id
 	b.raw(`,"certified":false,"links":{"self":`)
 	b.text(base)
 	b.raw(`,"events":`)
 	b.text(base + "/events")
 	b.raw(`,"page":null,"package":`)
 	if r.State == registry.Succeeded && r.DescriptorKey != "" {
-		b.text(a.PublicURL + "/pkgstore/" + r.ID + "/datapackage.json")
+		b.text(a.PublicURL + "/pkgstore/" + id + "/datapackage.json")
 	} else {
 		b.raw("null")
 	}

@@ -67,7 +67,7 @@ func TestUploadRefusals(t *testing.T) {
 		{name: "changed signature", token: me[:len(me)-6] + "AAAAAA", body: good, status: 401, errors: []string{denied}},
 		{name: "user token", token: s.token("me", ""), body: good, status: 401, errors: []string{denied}},
 		{name: "token of another service", token: s.token("me", auth.ServiceRawstore), body: good, status: 401, errors: []string{denied}},
-		{name: "expired", token: testkit.Must(s.issuer.Sign(auth.Claims{UserID: "me", Service: auth.ServiceSource, Expires: time.Hour}, time.Now().Add(-2*time.Hour)))(t), body: good, status: 401, errors: []string{denied}},
+		{name: "expired", token: testkit.Must(s.issuer.Sign(auth.Claims{UserID: "me", Service: auth.ServiceSource, Expires: time.Hour}, time.Now().Add(-2*time.Hour)))(t), body: good, status: 401, errors: []string{denied + ": the token has expired"}},
 		{name: "other owner", token: s.token("you", auth.ServiceSource), body: good, status: 403, errors: []string{denied}},
 		{name: "no datasets, and nothing is right", token: none, body: `{"meta":{"ownerid":"me"},"schedule":1}`, status: 403, errors: []string{"Max datasets for user exceeded plan limit (0)"}},
 		{name: "schedule is a number", token: me, body: with(`"schedule":1`), status: 400, errors: []string{"Schedule should be a string"}},

@@ -276,6 +276,8 @@ func (s *Store) Accept(ctx context.Context, form map[string]string, body io.Read
 	source := &source{r: body}
 	n, err := io.Copy(io.MultiWriter(w, named, identity), io.LimitReader(source, length+1))
 	switch {
+	case errs.KindOf(source.err) != errs.Internal:
+		return source.err
 	case source.err != nil:
 		return errs.Wrap(source.err, errs.Invalid, "rawstore.Accept", "the upload broke off after %d bytes", n)
 	case err != nil:

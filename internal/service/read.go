@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -60,8 +61,8 @@ func (s *Service) find(ctx context.Context, token, datasetID, which string, part
 }
 
 // allowed reports whether a token reads what has an access; nil is nothing, and takes as
-// long. While a token cannot be judged it fails, so that an owner does not take a private
-// dataset for one that is gone.
+// long. While a token cannot be judged it fails, and with one that has expired, so that an
+// owner does not take a private dataset for one that is gone.
 func (s *Service) allowed(ctx context.Context, token string, a *registry.Access) (bool, error) {
 	if a == nil {
 		a = &registry.Access{Findability: flowspec.Private}
@@ -70,7 +71,7 @@ func (s *Service) allowed(ctx context.Context, token string, a *registry.Access)
 		return a.Findability != flowspec.Private, nil
 	}
 	caller, err := s.Verifier.Verify(ctx, token)
-	if !errs.Is(err, errs.Unavailable) {
+	if !errs.Is(err, errs.Unavailable) && !errors.Is(err, auth.ErrExpired) {
 		err = nil
 	}
 	return a.Findability != flowspec.Private || caller.Allows(auth.Read, a.OwnerID), err
