@@ -39,9 +39,9 @@ type Stray struct {
 }
 
 // Each calls fn for the objects whose keys begin with the beginning of an internal ID, by
-// dataset, at most 100 at once. An object of an older layout is left out.
+// dataset, at most 25 at once. An object of an older layout is left out.
 func (s *Store) Each(ctx context.Context, prefix string, fn func(dataset string, objects []Stray) error) error {
-	const most = 100
+	const most = 25
 	var dataset string
 	var list []Stray
 	flush := func() error {
