@@ -14,7 +14,6 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 
@@ -69,9 +68,6 @@ func (f *tableFlags) resource(file string) (map[string]any, error) {
 	}
 	if f.sheet != "" {
 		dialect["sheet"] = f.sheet
-		if n, err := strconv.Atoi(f.sheet); err == nil {
-			dialect["sheet"] = n
-		}
 	}
 	if f.dialect != "" || f.sheet != "" {
 		resource["dialect"] = dialect

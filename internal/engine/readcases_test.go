@@ -26,7 +26,8 @@ import (
 // readExceptions are cases that do not hold, and why.
 var readExceptions = map[string]string{
 	"unterminated-quote":  "an open quote at the end is a source-error (DESIGN section 9), not the rest of the file as one cell",
-	"ods-basic":           "ODS is refused with a text that names the formats that are read",
+	"xlsx-typed":          "cells with a format of dates alone are dates, not datetimes at midnight (DESIGN section 9)",
+	"xlsx-number-formats": "cells with a format of dates alone are dates, not datetimes at midnight (DESIGN section 9)",
 	"leading-blank-lines": "without a single label frictionless takes every row for a blank one; ours have cells that no column claims",
 }
 

@@ -129,8 +129,12 @@ func rowLabels(b *stream.Batch, row int) []string {
 	labels := make([]string, b.Width(row))
 	for c := range labels {
 		labels[c] = strings.TrimSpace(string(b.Cell(row, c)))
-		if b.Kind(row, c) == stream.Datetime {
+		switch b.Kind(row, c) {
+		case stream.Datetime:
 			labels[c] = strings.Replace(labels[c], "T", " ", 1)
+		case stream.Date: // as Python's libraries name the columns of sheets
+			labels[c] += " 00:00:00"
+		default:
 		}
 	}
 	return labels
@@ -156,7 +160,7 @@ func (r *Rows) find(b *stream.Batch) ([]string, error) {
 	if !r.Titles {
 		return rowLabels(b, 0), nil
 	}
-	const ahead = 40 // rows that decide
+	const ahead = 40                                        // rows that decide
 	for b.Rows() < ahead && !b.Full() && r.next(b) == nil { // a row that cannot be read is met again
 	}
 	header := titles(b)

@@ -131,8 +131,8 @@ func (c *Caster) Cast(cell []byte) (text []byte, null bool, err *CellError) {
 // CastKind checks a cell that its file gives as a value of a kind, in the default form
 // of that type, as [Caster.Cast] does text. What a field says of texts does not hold for
 // it: missing values, date patterns, separators, boolean words. A number that is a whole
-// one is an integer too, and a datetime at midnight is a date where the field is one, for
-// spreadsheets know no other. A value of another type than the field's is cast as its
+// one is an integer too; a datetime at midnight is a date where the field is one, and a
+// date is that midnight where the field is a datetime, for spreadsheets know no other. A value of another type than the field's is cast as its
 // text.
 func (c *Caster) CastKind(kind stream.Kind, cell []byte) (text []byte, null bool, err *CellError) {
 	switch kind {
@@ -177,6 +177,10 @@ func (c *Caster) typed(kind stream.Kind, value []byte) ([]byte, bool) {
 		}
 		return value, kind == stream.Date && m.date(value)
 	case "datetime":
+		if kind == stream.Date && m.date(value) {
+			c.scratch = append(append(c.scratch[:0], value...), "T00:00:00"...)
+			return c.scratch, true
+		}
 		return value, kind == stream.Datetime && m.datetime(value)
 	case "time":
 		return value, kind == stream.Time && m.clock(value)

@@ -128,6 +128,7 @@ type columnCounts struct {
 	wordy   bool             // there are more words than are kept
 	pointed bool             // a geopoint has a decimal point or a blank
 	points  bool             // a number has a point
+	moments bool             // a cell is a datetime in its file
 	why     string           // what a cell is that looks like a number and is none
 	numbers map[uint64]uint8 // hashes of numbers with a fraction to its length
 }

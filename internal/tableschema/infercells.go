@@ -16,8 +16,9 @@ func (n *Inferrer) readings(c *columnCounts, kind stream.Kind, cell []byte) type
 	case stream.Integer, stream.Number: // what a field says of texts does not hold for them
 		return set | anyNumberForm
 	case stream.Date:
-		return set | anyDateForm
+		return set | anyDateForm | isADatetime
 	case stream.Datetime:
+		c.moments = true
 		if bytes.HasSuffix(cell, []byte("T00:00:00")) {
 			set |= isADate | anyDateForm
 		}

@@ -80,7 +80,7 @@ func (n *Inferrer) decide(c *columnCounts, d decimals) decided {
 		return decided{name: "string", why: "single letters are marks of missing values among many more numbers alone"}
 	}
 	for i, name := range inferredNames() {
-		if c.alive&(1<<i) == 0 || 1<<i == isAGeopoint && !c.isGeopoint() {
+		if c.alive&(1<<i) == 0 || 1<<i == isAGeopoint && !c.isGeopoint() || 1<<i == isADatetime && c.alive&isADate != 0 && !c.moments {
 			continue
 		}
 		if 1<<i == isAnInteger || 1<<i == isANumber {

@@ -89,21 +89,24 @@ func FormatOf(resource map[string]any, named string) string {
 		named = f
 	}
 	named = strings.ToLower(strings.TrimPrefix(named, "."))
-	if named == "db" || named == "sqlite3" { // what files of SQLite are called as well
+	switch named { // other endings of the same
+	case "db", "sqlite3":
 		return "sqlite"
+	case "tab":
+		return "tsv"
 	}
 	return named
 }
 
 // Formats are those that are read as tables, packed with gzip or zip as well.
 func Formats() []string {
-	return []string{"csv", "tsv", "json", "ndjson", "jsonl", "geojson", "xlsx", "parquet", "sqlite"}
+	return []string{"csv", "tsv", "psv", "json", "ndjson", "jsonl", "geojson", "xlsx", "ods", "parquet", "sqlite"}
 }
 
 // Readable reports whether a format is read as a table.
 func Readable(name string) bool {
 	name = FormatOf(nil, name)
-	return name == "" || name == "txt" || slices.Contains(Formats(), name)
+	return name == "" || name == "txt" || name == "dat" || slices.Contains(Formats(), name)
 }
 
 // Kind is what a resource without a schema most likely is.
@@ -168,14 +171,18 @@ func Open(ctx context.Context, src Source, o Options) (format.Reader, error) {
 func open(ctx context.Context, src Source, name string, o Options, inside bool) (format.Reader, error) {
 	name = FormatOf(nil, name)
 	switch {
-	case !Readable(name):
+	case !Readable(name) && name != "xls" && name != "xlsb":
 		return nil, &format.Error{Code: format.CodeFormat, Message: fmt.Sprintf("format %q cannot be read as a table; the formats that can are %s", name, strings.Join(Formats(), ", "))}
+	case name == "xls", name == "xlsb":
+		return nil, &format.Error{Code: format.CodeFormat, Message: fmt.Sprintf("workbooks of the format %s cannot be read: save it as XLSX, ODS or CSV", strings.ToUpper(name))}
 	case name == "geojson" && !tabular(o.Resource):
 		return nil, &format.Error{Code: format.CodeFormat, Message: "GeoJSON is read as a table only where the resource says so: with `format` geojson, a tabular profile or a schema"}
 	}
 	switch name {
 	case "xlsx":
 		return openXLSX(ctx, src, o)
+	case "ods":
+		return openODS(ctx, src, o)
 	case "parquet":
 		return openParquet(ctx, src, o)
 	case "sqlite":
@@ -203,7 +210,7 @@ func openCSV(r io.Reader, name string, o Options) (format.Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	if dialect, _ := o.Resource["dialect"].(map[string]any); o.Sniff && dialect["delimiter"] == nil && o.Resource["delimiter"] == nil && name != "tsv" {
+	if dialect, _ := o.Resource["dialect"].(map[string]any); o.Sniff && dialect["delimiter"] == nil && o.Resource["delimiter"] == nil && delimiters()[name] == "" {
 		d.Delimiter = ""
 	}
 	encoding, _ := o.Resource["encoding"].(string)
@@ -225,6 +232,9 @@ func headerOpen(resource map[string]any) bool {
 	return resource["skip_rows"] == nil && resource["headers"] == nil
 }
 
+// delimiters are those of formats that say them.
+func delimiters() map[string]string { return map[string]string{"tsv": "\t", "psv": "|"} }
+
 // csvDialect is what a resource says of how its file is written, and the labels that do
 // not stand in it. The delimiter is empty, and found out, where the resource says
 // nothing at all.
@@ -241,8 +251,8 @@ func csvDialect(resource map[string]any, name string) (format.Dialect, []string,
 			dialect[to] = v
 		}
 	}
-	if dialect["delimiter"] == nil && name == "tsv" {
-		dialect["delimiter"] = "\t"
+	if by, ok := delimiters()[name]; ok && dialect["delimiter"] == nil {
+		dialect["delimiter"] = by
 	}
 	d, err := parseDialect(dialect)
 	if err != nil {
@@ -286,7 +296,7 @@ func HeaderLines(resource map[string]any) int {
 // without any value is a row; text and sheets have lines that hold nothing.
 func Typed(r format.Reader) bool {
 	switch innermost(r).(type) {
-	case *csv.Reader, *xlsx.Reader:
+	case *csv.Reader, *xlsx.Reader, *xlsx.ODSReader:
 		return false
 	}
 	return true

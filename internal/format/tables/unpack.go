@@ -25,7 +25,7 @@ import (
 const (
 	maxUnpacked  = 64 << 30 // bytes
 	maxRatio     = 100
-	unratedBytes = 100 << 10
+	unratedBytes = 64 << 20
 	maxListed    = 20      // names that a message lists
 	maxDirectory = 4 << 20 // bytes of an archive's list of files
 )
@@ -163,7 +163,52 @@ func gunzip(r io.Reader, most int64) (io.Reader, error) {
 	if err != nil {
 		return nil, damaged("gzip", err)
 	}
-	return &bounded{r: z, in: in, what: "gzip", most: most}, nil
+	z.Multistream(false)
+	return &bounded{r: &members{z: z, in: buffered}, in: in, what: "gzip", most: most}, nil
+}
+
+// members gives the members of a gzip file one after the other. Zeros behind the last are
+// the padding of tapes and blocks, which gzip(1) reads over.
+type members struct {
+	z    *gzip.Reader
+	in   *bufio.Reader
+	zero bool // padding was read
+}
+
+func (m *members) Read(p []byte) (int, error) {
+	for {
+		n, err := m.z.Read(p)
+		if err != io.EOF || n > 0 {
+			if err == io.EOF {
+				err = nil // the next call meets it again
+			}
+			return n, err
+		}
+		if err := m.padding(); err != nil {
+			return 0, err
+		}
+		if err := m.z.Reset(m.in); err != nil {
+			return 0, err
+		}
+		m.z.Multistream(false)
+	}
+}
+
+// padding reads over zeros. Behind them is the end of the file or nothing that is read.
+func (m *members) padding() error {
+	for {
+		b, err := m.in.ReadByte()
+		switch {
+		case err != nil:
+			return err
+		case b == 0:
+			m.zero = true
+		case m.zero:
+			return errors.New("there is more behind its padding")
+		default:
+			return m.in.UnreadByte()
+		}
+	}
 }
 
 // bounded gives what is unpacked, up to a bound.

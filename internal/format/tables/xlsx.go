@@ -2,6 +2,7 @@ package tables
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strconv"
 
@@ -21,6 +22,24 @@ func openXLSX(ctx context.Context, src Source, o Options) (format.Reader, error)
 		return nil, err
 	}
 	r, err := xlsx.NewReader(ctx, path, options)
+	if err != nil {
+		return nil, err
+	}
+	return withLabels(r, labels), nil
+}
+
+// openODS opens a sheet of an OpenDocument spreadsheet, by the same options.
+func openODS(ctx context.Context, src Source, o Options) (format.Reader, error) {
+	options, labels, err := xlsxOptions(o.Resource)
+	if err != nil {
+		return nil, err
+	}
+	options.Pool, options.Temp, options.Titles = o.Pool, o.Temp, headerOpen(o.Resource)
+	path, err := wholeFile(src)
+	if err != nil {
+		return nil, err
+	}
+	r, err := xlsx.NewODSReader(ctx, path, options)
 	if err != nil {
 		return nil, err
 	}
@@ -57,6 +76,8 @@ func xlsxOptions(resource map[string]any) (o xlsx.Options, labels []string, err 
 		}
 		if name, ok := c.value.(string); ok && name != "" {
 			o.Sheet = name
+		} else if n, whole := c.value.(json.Number); whole && c.key != "dialect/sheetNumber" {
+			o.Sheet = n.String() // of a sheet that is named so, else its number
 		} else if o.Number, err = strconv.Atoi(fmt.Sprint(c.value)); err != nil || o.Number < 1 {
 			return o, nil, &format.Error{Code: CodeDialect, Message: c.key + " must be the name of a sheet, or its number from 1"}
 		}

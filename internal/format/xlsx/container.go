@@ -17,14 +17,15 @@ import (
 	"github.com/datahq/specstore/internal/format"
 )
 
-// Limits of the container, those that Apache POI has (ZipSecureFile).
+// Limits of the container. Apache POI has lower ones (ZipSecureFile: 1,000 entries, the
+// ratio from 100 KiB on), which workbooks of offices exceed.
 const (
-	maxEntries = 1000
+	maxEntries = 10000
 	maxPart    = 4<<30 - 1 // bytes of an entry
 	maxRatio   = 100       // of an entry to what it is compressed to,
-	ratioFrom  = 100 << 10 // beyond so many bytes
+	ratioFrom  = 64 << 20  // beyond so many bytes
 	// The directory of so many entries needs no more.
-	maxDirectory = 1 << 20
+	maxDirectory = 8 << 20
 	// Parts that are not read as a stream of rows.
 	maxSmallPart = 32 << 20
 )
@@ -40,12 +41,15 @@ type container struct {
 }
 
 // openContainer opens a workbook's file. Its error says what a file is that is none.
-func openContainer(ctx context.Context, name string) (*container, error) {
+func openContainer(ctx context.Context, name string, check func(*container) error) (*container, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, fmt.Errorf("xlsx: %w", err)
 	}
 	c, err := readContainer(ctx, f)
+	if err == nil {
+		err = check(c)
+	}
 	if err != nil {
 		f.Close()
 		return nil, err
@@ -70,7 +74,7 @@ func readContainer(ctx context.Context, f *os.File) (*container, error) {
 	case string(head[:n]) == "\xD0\xCF\x11\xE0\xA1\xB1\x1A\xE1":
 		return nil, compoundFile(format.BoundAt(ctx, f))
 	case !bytes.HasPrefix(head[:n], []byte("PK")):
-		return nil, formatError("the file is no XLSX workbook")
+		return nil, formatError("the file is no XLSX workbook or OpenDocument spreadsheet")
 	}
 	directory := format.NewDirectory(format.BoundAt(ctx, f), maxDirectory)
 	z, err := zip.NewReader(directory, info.Size())
@@ -86,7 +90,8 @@ func readContainer(ctx context.Context, f *os.File) (*container, error) {
 	z.RegisterDecompressor(zip.Deflate, flate.NewReader)
 	c := &container{file: f, parts: make(map[string]*zip.File, len(z.File))}
 	for _, e := range z.File {
-		key := strings.ToLower(e.Name)
+		// Some programs part the folders as Windows does.
+		key := strings.ToLower(strings.TrimPrefix(strings.ReplaceAll(e.Name, `\`, "/"), "/"))
 		if c.parts[key] != nil {
 			return nil, formatError("the workbook has two parts with the name %q", cut(e.Name))
 		}
@@ -98,7 +103,7 @@ func readContainer(ctx context.Context, f *os.File) (*container, error) {
 	if err := overlaps(z.File, info.Size()); err != nil {
 		return nil, err
 	}
-	return c, c.isSpreadsheet()
+	return c, nil
 }
 
 const protected = "the workbook is protected by a password: publish one without"
@@ -167,7 +172,7 @@ func (c *container) isSpreadsheet() error {
 		return nil
 	}
 	if c.parts["mimetype"] != nil || c.parts["content.xml"] != nil {
-		return formatError("the file is an OpenDocument spreadsheet (ODS), which cannot be read: save it as XLSX or CSV")
+		return formatError("the file is an OpenDocument spreadsheet: declare its `format` ods, or name it so")
 	}
 	return formatError("the file is a ZIP archive and no XLSX workbook")
 }

@@ -13,8 +13,9 @@
 //   - A number is given with the digits that the file has, in plain form; one with 16
 //     or 17 digits and a point as the shortest number that is the same double. A whole
 //     number is an integer, also where it is written 1.0 or 1E3.
-//   - A number whose style shows a date is a datetime, or a time where it is less than
-//     a day and the style shows a clock; both to the millisecond. One that is no day of
+//   - A number whose style shows a date is a date, a datetime where the style shows a clock
+//     as well or the number has a part of a day, or a time where it is less than a day and
+//     the style shows a clock; to the millisecond. One that is no day of
 //     the calendar stays a number: 0 as a date, or 29 February 1900. Serial numbers
 //     count from 1900 or 1904, as the workbook says. Hours counted beyond a day
 //     ([h]:mm) are the text of a duration. A cell of type date is what its text is.
@@ -313,9 +314,11 @@ func (r *Reader) ReadRow(b *stream.Batch) error {
 }
 
 // emit appends a row with the cells between those that hold something.
-func (r *Reader) emit(b *stream.Batch, row *rowCells) {
+func (r *Reader) emit(b *stream.Batch, row *rowCells) { emitCells(b, row, r.width, r.row) }
+
+func emitCells(b *stream.Batch, row *rowCells, width int, number int64) {
 	cells := row.cells
-	for len(cells) > 0 && cells[len(cells)-1].kind == stream.Text && cells[len(cells)-1].to == cells[len(cells)-1].from && cells[len(cells)-1].column >= r.width {
+	for len(cells) > 0 && cells[len(cells)-1].kind == stream.Text && cells[len(cells)-1].to == cells[len(cells)-1].from && cells[len(cells)-1].column >= width {
 		cells = cells[:len(cells)-1] // an empty text names no column, and is no cell too many
 	}
 	at := 0
@@ -327,13 +330,13 @@ func (r *Reader) emit(b *stream.Batch, row *rowCells) {
 		at++
 	}
 	if at > 0 {
-		for ; at < r.width; at++ {
+		for ; at < width; at++ {
 			b.AppendNull()
 		}
 	} else {
 		b.AppendNull()
 	}
-	b.EndRow(r.row)
+	b.EndRow(number)
 }
 
 func (r *Reader) rowError(row int64, message string, args ...any) error {
@@ -521,6 +524,9 @@ func (r *Reader) addCell(column, style int) error {
 
 func (r *Reader) addShared(column int) error {
 	p := &r.pending
+	if len(r.cell) == 0 {
+		return nil // an index that is left away: the cell is empty
+	}
 	if r.strings == nil {
 		if err := r.loadStrings(); err != nil {
 			return err

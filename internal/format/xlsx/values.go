@@ -133,13 +133,16 @@ func splitFormat(code string) []formatPart {
 func parseNumberFormat(code string) numberFormat {
 	f := numberFormat{code: code}
 	minutes := false
-	for _, p := range splitFormat(code) {
+	parts := splitFormat(code)
+	for i, p := range parts {
 		switch {
 		case p.bracket:
 			f.elapsed, f.clock = true, true
-		case p.letter == 'g':
+		case p.text == "general":
 			return numberFormat{code: code}
-		case p.letter == 'y', p.letter == 'd':
+		case p.letter == 'e' && i+1 < len(parts) && (parts[i+1].text == "+" || parts[i+1].text == "-"):
+			// an exponent
+		case p.letter == 'y', p.letter == 'd', p.letter == 'g', p.letter == 'e': // g and e are an era and its year
 			f.date = true
 		case p.letter == 'h', p.letter == 's':
 			f.clock = true
@@ -196,8 +199,11 @@ func (f *numberFormat) appendMoment(dst []byte, v float64, date1904 bool) ([]byt
 	if day > lastSerial {
 		return dst, 0, false
 	}
-	dst = firstDay.AddDate(0, 0, int(day)).AppendFormat(dst, "2006-01-02T")
-	return appendClock(dst, millis), stream.Datetime, true
+	dst = firstDay.AddDate(0, 0, int(day)).AppendFormat(dst, "2006-01-02")
+	if !f.clock && millis == 0 {
+		return dst, stream.Date, true
+	}
+	return appendClock(append(dst, 'T'), millis), stream.Datetime, true
 }
 
 func appendClock(dst []byte, millis int64) []byte {
@@ -405,8 +411,12 @@ func (f *numberFormat) appendShown(dst []byte, v float64, date1904 bool) ([]byte
 func (f *numberFormat) appendShownTime(dst []byte, v float64, date1904 bool) ([]byte, bool) {
 	text, kind, ok := f.appendMoment(nil, v, date1904)
 	layout := "2006-01-02T15:04:05"
-	if kind == stream.Time {
+	switch kind {
+	case stream.Time:
 		layout = "15:04:05"
+	case stream.Date:
+		layout = "2006-01-02"
+	default:
 	}
 	t, err := time.Parse(layout, string(text))
 	if !ok || err != nil {

@@ -51,7 +51,7 @@ func (w *workbook) names() []string {
 }
 
 func openWorkbook(ctx context.Context, path string) (*workbook, error) {
-	c, err := openContainer(ctx, path)
+	c, err := openContainer(ctx, path, (*container).isSpreadsheet)
 	if err != nil {
 		return nil, err
 	}
