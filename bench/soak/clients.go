@@ -83,6 +83,7 @@ func (u *user) push(ctx context.Context, dataset string, body []byte, spec func(
 	}
 	u.history.add(record{Kind: acked, Dataset: id, Key: key, Flow: accepted.FlowID})
 	ended := u.follow(ctx, accepted)
+	pause(ctx, u.rest)
 	if ended == nil || ended.State != client.Succeeded || hostile {
 		return
 	}

@@ -54,6 +54,7 @@ type soak struct {
 	long      time.Duration // that faults and pushes go on
 	drain     time.Duration // for all flows to end afterwards
 	probe     time.Duration // that an answer to /healthz may take
+	rest      time.Duration // of a user after a push
 	database  sqldb.Dialect
 	history   *history
 	processes []*process
@@ -87,6 +88,7 @@ func main() {
 	databases := flag.String("database", "postgres,sqlite", "on which, one after the other")
 	long := flag.Duration("for", time.Hour, "how long in all, shared by the databases")
 	drain := flag.Duration("drain", 5*time.Minute, "how long all flows may take to end, when nothing is done to servers any more")
+	rest := flag.Duration("rest", 0, "how long each user waits after a push")
 	probe := flag.Duration("probe", time.Second, "how long an answer to /healthz may take")
 	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()), "of what is random")
 	out := flag.String("history", "", "`folder` for histories and logs; without it they are kept only where something was wrong")
@@ -97,7 +99,7 @@ func main() {
 	kinds := strings.Split(*databases, ",")
 	wrong := false
 	for _, kind := range kinds {
-		s := &soak{database: sqldb.Dialect(kind), long: *long / time.Duration(len(kinds)), drain: *drain, probe: *probe, seed: *seed, gone: map[string]bool{}}
+		s := &soak{database: sqldb.Dialect(kind), long: *long / time.Duration(len(kinds)), drain: *drain, probe: *probe, rest: *rest, seed: *seed, gone: map[string]bool{}}
 		bad, err := s.run(ctx, *binary, *out)
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "soak:", err)
