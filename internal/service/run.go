@@ -69,7 +69,15 @@ func (s *Service) RunNext(ctx context.Context) error {
 
 // release gives a flow back, unless it has another attempt by now.
 func (s *Service) release(ctx context.Context, c *registry.Claim) error {
-	err := s.Registry.Release(ctx, c.FlowID, c.Attempt, s.Jobs.Enqueue)
+	return s.givenBack(s.Registry.Release(ctx, c.FlowID, c.Attempt, s.Jobs.Enqueue))
+}
+
+// givenBack is for after a flow was given back. One that was erased meanwhile is no
+// failure: there is nothing to give.
+func (s *Service) givenBack(err error) error {
+	if errs.Is(err, errs.NotFound) {
+		return nil
+	}
 	if err == nil {
 		s.Jobs.Wake()
 	}
@@ -79,11 +87,7 @@ func (s *Service) release(ctx context.Context, c *registry.Claim) error {
 // interrupt gives a flow back whose run did not come to its end, which counts: after
 // some of them the flow fails.
 func (s *Service) interrupt(ctx context.Context, c *registry.Claim, reason string) error {
-	err := s.Registry.Interrupt(ctx, c.FlowID, c.Attempt, reason, s.Jobs.Enqueue)
-	if err == nil {
-		s.Jobs.Wake()
-	}
-	return err
+	return s.givenBack(s.Registry.Interrupt(ctx, c.FlowID, c.Attempt, reason, s.Jobs.Enqueue))
 }
 
 // insist does again what fails, until the server stops, and then for a moment more: a
