@@ -10,6 +10,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 type user struct {
 	*soak
 	owner  string
+	token  string // for the service source
 	random *rand.Rand
 	raw    []*client.Client // one for each server
 	source []*client.Client
@@ -254,11 +256,22 @@ func column(name, kind string, constraints map[string]any) map[string]any {
 	return f
 }
 
+const (
+	datasetsOf = 4   // of an owner, at one time
+	blockOf    = 100 // pushes until an owner begins with new datasets
+)
+
 // goodPushes pushes honest datasets until begin ends, and follows the last to its end.
 func (u *user) goodPushes(begin, ctx context.Context) {
 	fields := []any{column("id", "integer", nil), column("name", "string", nil), column("price", "number", nil)}
-	for begin.Err() == nil {
-		dataset := fmt.Sprintf("d%d", u.random.IntN(4))
+	for n := 0; begin.Err() == nil; n++ {
+		// Old datasets go, so that the disk does not fill by itself.
+		if n > 0 && n%blockOf == 0 {
+			for i := range datasetsOf {
+				u.erase(ctx, fmt.Sprintf("d%d-%d", n/blockOf-1, i))
+			}
+		}
+		dataset := fmt.Sprintf("d%d-%d", n/blockOf, u.random.IntN(datasetsOf))
 		rows := 10 + u.random.IntN(3000)
 		if u.random.IntN(20) == 0 {
 			rows = 100_000
@@ -313,10 +326,12 @@ func (u *user) erasures(begin, ctx context.Context) {
 		u.push(ctx, dataset, table(u.random, 50), func(address string) map[string]any {
 			return u.spec(dataset, address, fields, nil)
 		}, false)
-		if ctx.Err() != nil || len(u.goodOf(u.owner+"/"+dataset)) == before {
+		if ctx.Err() != nil {
 			return
 		}
-		u.erase(ctx, dataset)
+		if len(u.goodOf(u.owner+"/"+dataset)) > before { // else the disk was full
+			u.erase(ctx, dataset)
+		}
 		pause(begin, 5*time.Second)
 	}
 }
@@ -340,13 +355,43 @@ func (u *user) goodOf(dataset string) (list []publication) {
 	return list
 }
 
+// erase erases a dataset, and looks whether its files are gone.
 func (u *user) erase(ctx context.Context, dataset string) {
 	id := u.owner + "/" + dataset
-	var files []string
-	err := u.try(ctx, func(ctx context.Context, _, source *client.Client) error {
-		st, err := source.Status(ctx, id, "latest")
+	files := u.filesOf(ctx, id)
+	u.mu.Lock()
+	u.good = slices.DeleteFunc(u.good, func(p publication) bool { return p.dataset == id })
+	u.gone[id] = true
+	u.mu.Unlock()
+	err := u.try(ctx, func(ctx context.Context, _, _ *client.Client) error {
+		err := u.remove(ctx, id)
+		if client.StatusCode(err) == http.StatusNotFound {
+			return nil // it is not there, or the answer to an earlier try was lost
+		}
+		return err
+	})
+	bad := ""
+	if err != nil {
+		bad = "it was not erased: " + err.Error()
+	}
+	for _, file := range files {
+		err := u.try(ctx, func(ctx context.Context, _, _ *client.Client) error { _, err := u.get(ctx, file); return err })
+		if client.StatusCode(err) != http.StatusNotFound {
+			bad = fmt.Sprintf("%s answers %v after the erasure", file, err)
+		}
+	}
+	if ctx.Err() == nil {
+		u.counts.add("erasures")
+		u.history.add(record{Kind: erased, Dataset: id, Bad: bad})
+	}
+}
+
+// filesOf returns the addresses of the files that a dataset has published last.
+func (u *user) filesOf(ctx context.Context, id string) (files []string) {
+	_ = u.try(ctx, func(ctx context.Context, _, source *client.Client) error {
+		st, err := source.Status(ctx, id, "successful")
 		if err != nil {
-			return err
+			return err // a 404 where it has none
 		}
 		descriptor, err := u.get(ctx, st.Links.Package)
 		if err != nil {
@@ -362,40 +407,7 @@ func (u *user) erase(ctx context.Context, dataset string) {
 		}
 		return nil
 	})
-	if err != nil {
-		return
-	}
-	u.mu.Lock()
-	kept := u.good[:0]
-	for _, p := range u.good {
-		if p.dataset != id {
-			kept = append(kept, p)
-		}
-	}
-	u.good = kept
-	u.gone[id] = true
-	u.mu.Unlock()
-	err = u.try(ctx, func(ctx context.Context, _, _ *client.Client) error {
-		err := u.remove(ctx, id)
-		if client.StatusCode(err) == http.StatusNotFound {
-			return nil // the answer to an earlier try was lost
-		}
-		return err
-	})
-	bad := ""
-	if err != nil {
-		bad = "it was not erased: " + err.Error()
-	}
-	for _, file := range files {
-		err := u.try(ctx, func(ctx context.Context, _, _ *client.Client) error { _, err := u.get(ctx, file); return err })
-		if client.StatusCode(err) != http.StatusNotFound && ctx.Err() == nil {
-			bad = fmt.Sprintf("%s answers %v after the erasure", file, err)
-		}
-	}
-	if ctx.Err() == nil {
-		u.counts.add("erasures")
-		u.history.add(record{Kind: erased, Dataset: id, Bad: bad})
-	}
+	return files
 }
 
 func (u *user) remove(ctx context.Context, id string) error {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -78,6 +79,8 @@ type flow struct {
 	hostile bool
 	state   string // as seen last
 	attempt int
+	reason  string // of a failure
+	full    bool   // it failed since the disk was full, which says no more of the service
 }
 
 // check returns what of a history must not be, a line each:
@@ -148,8 +151,8 @@ func check(records []record) []string {
 		switch {
 		case f.state != client.Succeeded && f.state != client.Failed:
 			wrong("%s did not end: it is %q", id, f.state)
-		case f.state == client.Failed && !f.hostile:
-			wrong("%s is good and FAILED", id)
+		case f.state == client.Failed && !f.hostile && !f.full:
+			wrong("%s is good and FAILED: %s", id, f.reason)
 		}
 	}
 	return faults
@@ -179,5 +182,6 @@ func checkState(flows map[string]*flow, r record, wrong func(string, ...any)) {
 	case r.Attempt == f.attempt && rank < order[f.state]:
 		wrong("%s went back from %s to %s in attempt %d", r.Flow, f.state, r.State, r.Attempt)
 	}
-	f.state, f.attempt = r.State, r.Attempt
+	f.state, f.attempt, f.reason = r.State, r.Attempt, r.Text
+	f.full = strings.Contains(r.Text, "the disk is full") || strings.Contains(r.Text, "the store is full")
 }

@@ -37,6 +37,11 @@ func TestCheck(t *testing.T) {
 	if got := check(hostile); len(got) != 0 {
 		t.Errorf("a hostile push that was refused: got %q, want none", got)
 	}
+	full := good()
+	full[6] = record{Kind: seen, Flow: "me/d/1", State: client.Failed, Attempt: 2, Text: "the disk is full"}
+	if got := check(full); len(got) != 0 {
+		t.Errorf("a good push beside a full disk: got %q, want none", got)
+	}
 	replace := func(i int, r record) []record {
 		h := good()
 		h[i] = r

@@ -24,7 +24,9 @@ func (u *user) hostilePushes(begin, ctx context.Context) {
 	for n := 0; begin.Err() == nil; n++ {
 		kind := kinds[n%len(kinds)]
 		u.counts.add("hostile " + kind.name)
-		kind.push(ctx, "h-"+kind.name)
+		dataset := fmt.Sprintf("h%d-%s", n/len(kinds), kind.name)
+		kind.push(ctx, dataset)
+		u.erase(ctx, dataset)
 	}
 }
 
@@ -72,9 +74,9 @@ func (u *user) patterns(ctx context.Context, dataset string) {
 	u.push(ctx, dataset, body, func(address string) map[string]any { return u.spec(dataset, address, fields, nil) }, true)
 }
 
-// longCell has cells of 8 MB.
+// longCell has cells of 4 MB.
 func (u *user) longCell(ctx context.Context, dataset string) {
-	cell := bytes.Repeat([]byte{byte('a' + u.random.IntN(26))}, 8<<20)
+	cell := bytes.Repeat([]byte{byte('a' + u.random.IntN(26))}, 4<<20)
 	body := append([]byte("a,b\r\n"), bytes.Join([][]byte{cell, cell}, []byte(","))...)
 	u.push(ctx, dataset, append(body, "\r\n"...), func(address string) map[string]any {
 		return u.spec(dataset, address, []any{column("a", "string", nil), column("b", "integer", nil)}, nil)

@@ -59,7 +59,6 @@ type soak struct {
 	history   *history
 	processes []*process
 	proxy     *proxy
-	token     string // of the owner whose datasets are erased
 	over      atomic.Bool
 
 	counts counts
@@ -172,7 +171,7 @@ func copyFile(from, to string) error {
 	return f.Close()
 }
 
-const diskSize = "768m"
+const diskSize = "2g"
 
 // mount makes the small file system that the data lies on.
 func (s *soak) mount() (unmount func() error, err error) {
@@ -356,8 +355,8 @@ func (s *soak) users(ctx context.Context) ([]*user, error) {
 				return nil, fmt.Errorf("token: %w", err)
 			}
 			token := strings.TrimSpace(string(out))
-			if i == goodUsers && service == "source" {
-				s.token = token
+			if service == "source" {
+				u.token = token
 			}
 			for _, p := range s.servers() {
 				c, err := client.New(client.Config{Server: p.url, Token: token})
