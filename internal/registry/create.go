@@ -90,7 +90,11 @@ func (s *Store) CreateRevision(ctx context.Context, n New) (*Revision, error) {
 		findability = "private"
 	}
 	var repeated string
-	err := s.db.Tx(ctx, func(ctx context.Context, tx sqldb.Tx) error {
+	takesName := false
+	attempt := func(ctx context.Context, tx sqldb.Tx) error {
+		if takesName {
+			takeNames(ctx, tx)
+		}
 		// The owner's row is the lock under which the datasets are counted.
 		tx.Queue(ctx, func(row sqldb.Row) error { return row.Scan(&r.Owner) }, `
 			INSERT INTO owner (id, name)
@@ -160,6 +164,8 @@ func (s *Store) CreateRevision(ctx context.Context, n New) (*Revision, error) {
 			return errRepeated
 		case isNew && n.MaxDatasets >= 0 && count >= int64(n.MaxDatasets):
 			return errs.New(errs.Forbidden, op, "Max datasets for user exceeded plan limit (%d)", n.MaxDatasets)
+		case n.Owner != "" && r.Owner != n.Owner && !takesName:
+			return errTakesName
 		case n.Owner != "" && r.Owner != n.Owner:
 			tx.Queue(ctx, nil, `UPDATE owner SET name = NULL WHERE name = $1 AND id <> $2`, n.Owner, n.OwnerID)
 			tx.Queue(ctx, nil, `UPDATE owner SET name = $1 WHERE id = $2`, n.Owner, n.OwnerID)
@@ -205,7 +211,12 @@ func (s *Store) CreateRevision(ctx context.Context, n New) (*Revision, error) {
 			return n.Enqueue(ctx, tx)
 		}
 		return nil
-	})
+	}
+	err := s.db.Tx(ctx, attempt)
+	if errors.Is(err, errTakesName) {
+		takesName = true
+		err = s.db.Tx(ctx, attempt)
+	}
 	if errors.Is(err, errRepeated) {
 		return s.Flow(ctx, repeated, WithPipelines)
 	}
@@ -214,6 +225,15 @@ func (s *Store) CreateRevision(ctx context.Context, n New) (*Revision, error) {
 	}
 	s.wake(r.ID)
 	return r, nil
+}
+
+// errTakesName takes a transaction back that has to take a name from another owner.
+var errTakesName = errors.New("registry: another owner has the name")
+
+// takeNames begins a transaction that takes a name from another owner. It changes two rows
+// of owners, so such transactions follow each other; all others lock one.
+func takeNames(ctx context.Context, tx sqldb.Tx) {
+	tx.Queue(ctx, nil, `INSERT INTO setting (name, value) VALUES ('owner-names', '') ON CONFLICT (name) DO UPDATE SET value = setting.value`)
 }
 
 // errRepeated takes a transaction back that repeats an earlier one.
