@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -125,98 +123,26 @@ func TestStoppedWorker(t *testing.T) {
 	c.push(filepath.Join(testkit.Root(t), "examples", "elements"))
 }
 
-// proxy stands between a server and its database, and can be taken away.
-type proxy struct {
-	t    *testing.T
-	dir  string
-	real string
-
-	mu       sync.Mutex
-	listener net.Listener
-	open     []net.Conn
-	wg       sync.WaitGroup
-}
-
-func (p *proxy) start() {
-	p.t.Helper()
-	l, err := net.Listen("unix", filepath.Join(p.dir, ".s.PGSQL.5432"))
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	p.listener = l
-	p.wg.Go(func() {
-		for {
-			in, err := l.Accept()
-			if err != nil {
-				return
-			}
-			out, err := net.Dial("unix", p.real)
-			if err != nil {
-				in.Close()
-				continue
-			}
-			p.mu.Lock()
-			p.open = append(p.open, in, out)
-			p.mu.Unlock()
-			for _, pair := range [][2]net.Conn{{in, out}, {out, in}} {
-				p.wg.Go(func() {
-					io.Copy(pair[0], pair[1])
-					pair[0].Close()
-				})
-			}
-		}
-	})
-}
-
-func (p *proxy) stop() {
-	p.listener.Close()
-	p.mu.Lock()
-	for _, c := range p.open {
-		c.Close()
-	}
-	p.open = nil
-	p.mu.Unlock()
-	p.wg.Wait()
-}
-
 // While the database is away the server says so and when to come again; when it is
 // back the server goes on by itself.
 func TestDatabaseAway(t *testing.T) {
 	t.Parallel()
-	database := testkit.DB(t, sqldb.Postgres)
-	u, err := url.Parse(database)
-	if err != nil {
-		t.Fatal(err)
-	}
-	q := u.Query()
-	if !filepath.IsAbs(q.Get("host")) {
-		t.Skip("the database that TEST_DATABASE_URL names has no socket that a test can stand before")
-	}
-	dir, err := os.MkdirTemp("", "pg") // the path of a socket must be short
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
-	p := &proxy{t: t, dir: dir, real: filepath.Join(q.Get("host"), ".s.PGSQL.5432")}
-	p.start()
-	defer p.stop()
-	q.Set("host", dir)
-	u.RawQuery = q.Encode()
-	database = "DATABASE_URL=" + u.String()
+	p := testkit.NewProxy(t, testkit.DB(t, sqldb.Postgres))
+	database := "DATABASE_URL=" + p.URL
 	s := startServer(t, filepath.Join(t.TempDir(), "data"), database)
 	c := &cluster{s, []string{database}}
 	c.push(filepath.Join(testkit.Root(t), "examples", "elements"))
-	p.stop()
+	p.Stop()
 	res, err := http.Get(s.url + "/source/local/elements/1")
 	if err != nil {
 		t.Fatal(err)
 	}
 	body, _ := io.ReadAll(res.Body)
 	res.Body.Close()
-	if res.StatusCode != http.StatusServiceUnavailable || res.Header.Get("Retry-After") == "" || !strings.Contains(string(body), "the database is not available") || strings.Contains(string(body), dir) {
+	if res.StatusCode != http.StatusServiceUnavailable || res.Header.Get("Retry-After") == "" || !strings.Contains(string(body), "the database is not available") || strings.Contains(string(body), "/pg") {
 		t.Errorf("%d %s", res.StatusCode, body)
 	}
-	p.start()
+	p.Start()
 	if st := s.status("local/elements/1"); st.State != "SUCCEEDED" {
 		t.Errorf("%+v", st)
 	}
@@ -226,11 +152,55 @@ func TestDatabaseAway(t *testing.T) {
 	table(t, filepath.Join(filepath.Dir(s.data), "big"), 400_000)
 	c.pushBig()
 	c.await("INPROGRESS")
-	p.stop()
+	p.Stop()
 	time.Sleep(2 * time.Second)
-	p.start()
+	p.Start()
 	if st := c.await("SUCCEEDED"); st.Attempt != 1 {
 		t.Errorf("attempt %d: %q", st.Attempt, st.ErrorLog)
+	}
+}
+
+// TestDatabaseSilent: while the database takes bytes and answers nothing the server says so
+// too, within its bound, and it ends when it is told to.
+func TestDatabaseSilent(t *testing.T) {
+	t.Parallel()
+	p := testkit.NewProxy(t, testkit.DB(t, sqldb.Postgres))
+	database := "DATABASE_URL=" + p.URL
+	s := startServer(t, filepath.Join(t.TempDir(), "data"), database)
+	c := &cluster{s, []string{database}}
+	c.push(filepath.Join(testkit.Root(t), "examples", "elements"))
+	p.Hold()
+	var wg sync.WaitGroup
+	for range 40 { // more than there are connections
+		wg.Go(func() {
+			res, err := (&http.Client{Timeout: 20 * time.Second}).Get(s.url + "/source/local/elements/1")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			body, _ := io.ReadAll(res.Body)
+			res.Body.Close()
+			if res.StatusCode != http.StatusServiceUnavailable || res.Header.Get("Retry-After") == "" {
+				t.Errorf("%d %s", res.StatusCode, body)
+			}
+		})
+	}
+	wg.Wait()
+	p.Release()
+	if st := s.status("local/elements/1"); st.State != "SUCCEEDED" {
+		t.Errorf("%+v", st)
+	}
+	c.push(filepath.Join(testkit.Root(t), "examples", "elements"))
+	p.Hold()
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() { s.cmd.Wait(); close(ended) }()
+	select {
+	case <-ended:
+	case <-time.After(30 * time.Second):
+		t.Error("the server does not end")
 	}
 }
 

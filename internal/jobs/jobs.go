@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -38,6 +39,8 @@ const (
 	// for what was left over.
 	fetchCooldown = 2 * time.Millisecond
 	fetchPoll     = time.Second
+	// How long it may take to record what ran, when the queue is stopped the hard way.
+	recordTime = 2 * time.Second
 )
 
 // Config is what a queue needs.
@@ -56,6 +59,8 @@ type Config struct {
 // Queue adds and runs tickets.
 type Queue struct {
 	client client
+	log    *slog.Logger
+	runs   *sync.WaitGroup
 	insert func(context.Context, sqldb.Tx) error
 	wake   func()
 }
@@ -74,10 +79,15 @@ func (ticket) Kind() string { return "run" }
 
 type worker struct {
 	river.WorkerDefaults[ticket]
-	run func(context.Context) error
+	run  func(context.Context) error
+	runs sync.WaitGroup
 }
 
-func (w *worker) Work(ctx context.Context, _ *river.Job[ticket]) error { return w.run(ctx) }
+func (w *worker) Work(ctx context.Context, _ *river.Job[ticket]) error {
+	w.runs.Add(1)
+	defer w.runs.Done()
+	return w.run(ctx)
+}
 
 func (w *worker) Timeout(*river.Job[ticket]) time.Duration { return runTimeout }
 
@@ -120,6 +130,18 @@ func (l listener) WaitForNotification(ctx context.Context) (*riverdriver.Notific
 	}
 }
 
+// postgres is River's driver for PostgreSQL, which hears notifications on connections
+// that may be silent.
+type postgres struct {
+	*riverpgxv5.Driver
+	listeners *riverpgxv5.Driver
+}
+
+// GetListener implements [riverdriver.Driver].
+func (d postgres) GetListener(p *riverdriver.GetListenenerParams) riverdriver.Listener {
+	return d.listeners.GetListener(p)
+}
+
 // New brings River's tables up to date and makes a queue. It starts nothing.
 func New(ctx context.Context, db *sqldb.DB, c Config) (*Queue, error) {
 	const op = "jobs.New"
@@ -131,7 +153,8 @@ func New(ctx context.Context, db *sqldb.DB, c Config) (*Queue, error) {
 		log = slog.New(warnings{c.Log.Handler()})
 	}
 	workers := river.NewWorkers()
-	if err := river.AddWorkerSafely(workers, &worker{run: c.Run}); err != nil {
+	w := &worker{run: c.Run}
+	if err := river.AddWorkerSafely(workers, w); err != nil {
 		return nil, fmt.Errorf("%s: %w", op, err)
 	}
 	config := &river.Config{
@@ -147,7 +170,7 @@ func New(ctx context.Context, db *sqldb.DB, c Config) (*Queue, error) {
 	if err := Migrate(ctx, db); err != nil {
 		return nil, fmt.Errorf("%s: %w", op, err)
 	}
-	q := &Queue{}
+	q := &Queue{log: log, runs: &w.runs}
 	var err error
 	if db.Dialect() == sqldb.SQLite {
 		err = q.onSQLite(db, config)
@@ -185,7 +208,7 @@ func (q *Queue) onSQLite(db *sqldb.DB, config *river.Config) error {
 }
 
 func (q *Queue) onPostgres(db *sqldb.DB, config *river.Config) error {
-	c, err := river.NewClient[pgx.Tx](riverpgxv5.New(db.Pool()), config)
+	c, err := river.NewClient[pgx.Tx](postgres{riverpgxv5.New(db.Pool()), riverpgxv5.New(db.Listeners())}, config)
 	if err != nil {
 		return err
 	}
@@ -251,13 +274,23 @@ func (q *Queue) Start(ctx context.Context) error {
 }
 
 // Stop takes no more tickets and waits for those that run. When ctx ends first it
-// ends their contexts, and waits for them all the same: after Stop nothing runs.
+// ends their contexts, and waits for them all the same: after Stop nothing runs. That they
+// are done may then be unrecorded, where the database does not answer: a ticket more than
+// there are flows does no harm.
 func (q *Queue) Stop(ctx context.Context) error {
 	err := q.client.Stop(ctx)
 	if err == nil {
 		return nil
 	}
-	if hard := q.client.StopAndCancel(context.WithoutCancel(ctx)); hard != nil {
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTime)
+	defer cancel()
+	hard := q.client.StopAndCancel(last)
+	q.runs.Wait()
+	if last.Err() != nil {
+		q.log.WarnContext(ctx, "the tickets of the last runs stay open: the database does not answer")
+		return nil
+	}
+	if hard != nil {
 		return fmt.Errorf("jobs.Stop: %w", hard)
 	}
 	if errors.Is(err, ctx.Err()) {

@@ -62,7 +62,7 @@ func (s *Store) Events(ctx context.Context, flowID string, after int64) ([]Store
 
 // Prune deletes the events of flows that ended before a time.
 func (s *Store) Prune(ctx context.Context, before time.Time) error {
-	return s.db.Tx(ctx, func(ctx context.Context, tx sqldb.Tx) error {
+	return s.db.Tx(sqldb.Slow(ctx), func(ctx context.Context, tx sqldb.Tx) error {
 		_, err := tx.Exec(ctx, `
 			DELETE FROM flow_event WHERE flow_id IN (
 				SELECT e.flow_id FROM (SELECT DISTINCT flow_id FROM flow_event) e JOIN dataset_revision r ON r.revision_id = e.flow_id

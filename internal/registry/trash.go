@@ -261,7 +261,7 @@ func (s *Store) EraseRecords(ctx context.Context, e Erasure) error {
 }
 
 func (s *Store) eraseSome(ctx context.Context, e Erasure) (left bool, err error) {
-	err = s.db.Tx(ctx, func(ctx context.Context, tx sqldb.Tx) error {
+	err = s.db.Tx(sqldb.Slow(ctx), func(ctx context.Context, tx sqldb.Tx) error {
 		left = false
 		var by string
 		var first, last, files, bytes, uploads, at int64

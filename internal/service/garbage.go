@@ -18,6 +18,8 @@ const (
 	// name it.
 	GarbageAge   = 24 * time.Hour
 	collectEvery = time.Minute
+	eventsFor    = 24 * time.Hour // after the end of a flow
+	pruneEvery   = time.Hour
 	// Bounds of one round of a process. A round looks at the datasets whose internal IDs
 	// begin with one pair of digits, so all are looked at in about four hours.
 	maxErasures = 10
@@ -25,13 +27,15 @@ const (
 	eraseWait   = 10 * time.Second // that who erases is kept waiting
 )
 
-// collect removes what is not wanted any more, until ctx ends: datasets whose time in the
+// collect removes what is not wanted any more, until ctx ends: events of flows that ended a
+// day ago, datasets whose time in the
 // trash is over, uploaded files and objects of packages that nothing names. Several
 // processes may do so at once.
 func (s *Service) collect(ctx context.Context) {
 	tick := time.NewTicker(collectEvery)
 	defer tick.Stop()
 	shard := rand.IntN(256) // processes do not begin with the same
+	var pruned time.Time
 	for ; ; shard = (shard + 1) % 256 {
 		select {
 		case <-ctx.Done():
@@ -39,6 +43,10 @@ func (s *Service) collect(ctx context.Context) {
 		case <-tick.C:
 		}
 		err := s.Registry.CancelDeleted(ctx, "", deletedReason)
+		if err == nil && time.Since(pruned) > pruneEvery {
+			err = s.Registry.Prune(ctx, s.Now().Add(-eventsFor))
+			pruned = time.Now()
+		}
 		if err == nil {
 			_, err = s.eraseDue(ctx, "")
 		}

@@ -8,15 +8,10 @@ import (
 	"github.com/datahq/specstore/internal/registry"
 )
 
-const (
-	eventsFor  = 24 * time.Hour // after the end of a flow
-	pruneEvery = time.Hour
-)
-
 // Maintain keeps watch over flows until ctx ends: it takes them back from runs that
 // have fallen silent, of whatever process, makes revisions of the datasets that are due
-// by their schedules, forgets events that are old and removes what is not wanted any more.
-// Every process does so.
+// by their schedules, and removes what is not wanted any more. Every process does so. A
+// database that does not answer ends a look within seconds, and the next one begins anew.
 func (s *Service) Maintain(ctx context.Context) {
 	var collecting sync.WaitGroup
 	defer collecting.Wait()
@@ -24,7 +19,6 @@ func (s *Service) Maintain(ctx context.Context) {
 	reaper := s.Registry.NewReaper(s.Jobs.Enqueue)
 	tick := time.NewTicker(registry.LookEvery)
 	defer tick.Stop()
-	var pruned time.Time
 	silent := false // the registry, and it was said
 	for {
 		select {
@@ -44,10 +38,6 @@ func (s *Service) Maintain(ctx context.Context) {
 		}
 		if err == nil {
 			err = s.runSchedules(ctx)
-		}
-		if err == nil && time.Since(pruned) > pruneEvery {
-			err = s.Registry.Prune(ctx, s.Now().Add(-eventsFor))
-			pruned = time.Now()
 		}
 		if err != nil && ctx.Err() == nil && !silent {
 			s.Log.ErrorContext(ctx, "the registry cannot be watched over", "error", err)

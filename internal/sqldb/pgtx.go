@@ -249,7 +249,7 @@ func (t *pgTx) commit(ctx context.Context) error {
 }
 
 // commitTime bounds the wait for the answer to a commit.
-const commitTime = 10 * time.Second
+const commitTime = answerTime
 
 // unanswered reports whether a statement failed without the server's word that it was not
 // done. A server that is shut down may have done it.
@@ -285,11 +285,12 @@ func (db *DB) runPostgres(ctx context.Context, begin string, fn func(context.Con
 
 // oncePostgres runs fn once. lost says that the connection was not there any more.
 func (db *DB) oncePostgres(ctx context.Context, begin string, fn func(context.Context, Tx) error) (lost bool, err error) {
-	conn, err := db.pg.Acquire(ctx)
+	conn, err := db.acquire(ctx)
 	if err != nil {
 		return false, err
 	}
 	defer conn.Release()
+	defer allow(ctx, conn)()
 	t := &pgTx{conn: conn, begin: begin, trace: db.trace}
 	defer func() {
 		t.close()
@@ -308,8 +309,19 @@ func (db *DB) oncePostgres(ctx context.Context, begin string, fn func(context.Co
 	return lost, err
 }
 
-// isGone reports whether a statement failed because its connection had ended.
+// acquire waits for a connection, for no longer than the bound.
+func (db *DB) acquire(ctx context.Context) (*pgxpool.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, db.wait)
+	defer cancel()
+	return db.pg.Acquire(ctx)
+}
+
+// isGone reports whether a statement failed because its connection had ended. Of one whose
+// server is silent another connection would be as silent.
 func isGone(conn *pgxpool.Conn, err error) bool {
+	if errors.Is(err, errSilent) {
+		return false
+	}
 	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return e.SeverityUnlocalized == "FATAL" && postgresAway(err)
 	}
@@ -322,7 +334,7 @@ func (db *DB) selectPostgres(ctx context.Context, each func(Row) error, query st
 		if db.trace != nil {
 			db.trace(query)
 		}
-		conn, err := db.pg.Acquire(ctx)
+		conn, err := db.acquire(ctx)
 		if err != nil {
 			return err
 		}

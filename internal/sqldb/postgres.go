@@ -25,7 +25,8 @@ var sessionBounds = map[string]string{
 }
 
 const (
-	connectTimeout = 10 * time.Second
+	connectTimeout = 5 * time.Second
+	askLockEvery   = 100 * time.Millisecond
 	defaultConns   = 16
 )
 
@@ -46,6 +47,7 @@ func postgresConfig(c Config) (*pgxpool.Config, error) {
 	if config.ConnConfig.ConnectTimeout == 0 {
 		config.ConnConfig.ConnectTimeout = connectTimeout
 	}
+	config.PingTimeout = answerTime
 	switch {
 	case c.Conns > 0:
 		config.MaxConns = int32(min(c.Conns, 1000))
@@ -60,6 +62,14 @@ func openPostgres(ctx context.Context, c Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
+	limit := answerTime
+	if c.Answer > 0 {
+		limit = c.Answer
+	}
+	db := &DB{trace: c.Trace, wait: c.waitOf(), bounds: newBounds(limit)}
+	unbound := config.Copy()
+	unbound.MinConns, unbound.MinIdleConns = 0, 0
+	config.ConnConfig.DialFunc = db.bounds.dialer(config.ConnConfig.DialFunc)
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err == nil {
 		if err = pool.Ping(ctx); err != nil {
@@ -69,7 +79,12 @@ func openPostgres(ctx context.Context, c Config) (*DB, error) {
 	if err != nil {
 		return nil, errs.Wrap(err, errs.Unavailable, "sqldb.Open", "the database cannot be reached: %s", connectReason(err))
 	}
-	return &DB{pg: pool, trace: c.Trace}, nil
+	if db.listeners, err = pgxpool.NewWithConfig(ctx, unbound); err != nil {
+		pool.Close()
+		return nil, fmt.Errorf("sqldb.Open: %w", err)
+	}
+	db.pg = pool
+	return db, nil
 }
 
 // connectReason says what an operator must look at, without address or password.
@@ -109,35 +124,42 @@ func postgresAway(err error) bool {
 		return true
 	}
 	_, network := errors.AsType[net.Error](err)
-	return network || pgconn.SafeToRetry(err) || errors.Is(err, net.ErrClosed) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+	return network || errors.Is(err, errSilent) || pgconn.SafeToRetry(err) || errors.Is(err, net.ErrClosed) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // lockKey turns a name into the number of an advisory lock, one for each schema.
 const lockKey = `hashtextextended(current_schema() || ' specstore ' || $1, 0)`
 
-// alonePostgres runs fn while no other process runs one of that name.
-func alonePostgres(ctx context.Context, pool *pgxpool.Pool, name string, fn func(context.Context) error) error {
-	conn, err := pool.Acquire(ctx)
+// alonePostgres runs fn while no other process runs one of that name. Others may take
+// long: the wait for them has no bound but ctx. Meanwhile statements have none either.
+func (db *DB) alonePostgres(ctx context.Context, name string, fn func(context.Context) error) error {
+	conn, err := db.acquire(ctx)
 	if err != nil {
 		return err
 	}
 	defer conn.Release()
-	// Others may take long: this wait alone has no bound but ctx.
-	if _, err := conn.Exec(ctx, `SET lock_timeout = 0`); err != nil {
-		return err
-	}
-	if _, err := conn.Exec(ctx, `SELECT pg_advisory_lock(`+lockKey+`)`, name); err != nil {
-		return err
+	for locked := false; !locked; {
+		if err := conn.QueryRow(ctx, `SELECT pg_try_advisory_lock(`+lockKey+`)`, name).Scan(&locked); err != nil {
+			return err
+		}
+		if locked {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(askLockEvery):
+		}
 	}
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), connectTimeout)
 		defer cancel()
-		_, unlock := conn.Exec(ctx, `SELECT pg_advisory_unlock(`+lockKey+`)`, name)
-		_, reset := conn.Exec(ctx, `RESET lock_timeout`)
-		if errors.Join(unlock, reset) != nil {
+		if _, err := conn.Exec(ctx, `SELECT pg_advisory_unlock(`+lockKey+`)`, name); err != nil {
 			_ = conn.Conn().Close(ctx) // the lock goes with the session
 		}
 	}()
+	// What is done alone, such as a migration, may be a statement that takes long.
+	defer db.bounds.limit.Store(db.bounds.limit.Swap(0))
 	return fn(ctx)
 }
 
@@ -149,9 +171,9 @@ const (
 
 // listenPostgres hears until ctx ends. heard gets "" where something may have been
 // missed.
-func listenPostgres(ctx context.Context, pool *pgxpool.Pool, channel string, heard func(payload string)) {
+func (db *DB) listenPostgres(ctx context.Context, channel string, heard func(payload string)) {
 	for ctx.Err() == nil {
-		works, _ := hear(ctx, pool, channel, heard)
+		works, _ := db.hear(ctx, channel, heard)
 		wait := listenAgain
 		if !works {
 			wait = askEvery
@@ -166,8 +188,8 @@ func listenPostgres(ctx context.Context, pool *pgxpool.Pool, channel string, hea
 
 // hear listens on a connection of its own until that breaks. works says whether
 // notifications come through at all: a pooler of transactions swallows them.
-func hear(ctx context.Context, pool *pgxpool.Pool, channel string, heard func(payload string)) (works bool, err error) {
-	config := pool.Config().ConnConfig
+func (db *DB) hear(ctx context.Context, channel string, heard func(payload string)) (works bool, err error) {
+	config := db.listeners.Config().ConnConfig
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return false, err
@@ -177,14 +199,16 @@ func hear(ctx context.Context, pool *pgxpool.Pool, channel string, heard func(pa
 		defer cancel()
 		_ = conn.Close(ctx)
 	}()
-	if _, err := conn.Exec(ctx, `LISTEN `+pgx.Identifier{channel}.Sanitize()); err != nil {
+	first, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	if _, err := conn.Exec(first, `LISTEN `+pgx.Identifier{channel}.Sanitize()); err != nil {
 		return false, err
 	}
-	if _, err := pool.Exec(ctx, `SELECT pg_notify($1, '')`, channel); err != nil {
+	if _, err := db.pg.Exec(first, `SELECT pg_notify($1, '')`, channel); err != nil {
 		return false, err
 	}
-	first, cancel := context.WithTimeout(ctx, heardWithin)
-	_, err = conn.WaitForNotification(first)
+	own, cancel := context.WithTimeout(ctx, heardWithin)
+	_, err = conn.WaitForNotification(own)
 	cancel()
 	if err != nil {
 		return false, err

@@ -4,14 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/url"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -190,107 +185,33 @@ func TestNobodyThere(t *testing.T) {
 	}
 }
 
-// cutter stands between a process and a PostgreSQL. Once it is armed it passes what the
-// process sends on, and drops the answer and the connection.
-type cutter struct {
-	listener net.Listener
-	armed    atomic.Bool
-	wg       sync.WaitGroup
-}
-
-func newCutter(t *testing.T, socket, real string) *cutter {
-	t.Helper()
-	l, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &cutter{listener: l}
-	c.wg.Go(func() {
-		for {
-			in, err := l.Accept()
-			if err != nil {
-				return
-			}
-			out, err := net.Dial("unix", real)
-			if err != nil {
-				in.Close()
-				continue
-			}
-			var cut atomic.Bool
-			c.wg.Go(func() {
-				defer out.Close()
-				b := make([]byte, 64<<10)
-				for {
-					n, err := in.Read(b)
-					if err != nil {
-						return
-					}
-					if c.armed.CompareAndSwap(true, false) {
-						cut.Store(true)
-					}
-					if _, err := out.Write(b[:n]); err != nil {
-						return
-					}
-				}
-			})
-			c.wg.Go(func() {
-				defer in.Close()
-				b := make([]byte, 64<<10)
-				for {
-					n, err := out.Read(b)
-					if err != nil || cut.Load() {
-						return
-					}
-					if _, err := in.Write(b[:n]); err != nil {
-						return
-					}
-				}
-			})
-		}
-	})
-	return c
-}
-
 // TestLostCommit: where the answer to a commit is lost, nobody is told that nothing was
 // stored.
 func TestLostCommit(t *testing.T) {
 	t.Parallel()
-	u, err := url.Parse(testkit.DB(t, sqldb.Postgres))
-	if err != nil {
-		t.Fatal(err)
-	}
-	direct := openURL(t, u.String())
-	q := u.Query()
-	if !filepath.IsAbs(q.Get("host")) {
-		t.Skip("the database that TEST_DATABASE_URL names has no socket that a test can stand before")
-	}
-	dir, err := os.MkdirTemp("", "pg") // the path of a socket must be short
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
-	c := newCutter(t, filepath.Join(dir, ".s.PGSQL.5432"), filepath.Join(q.Get("host"), ".s.PGSQL.5432"))
-	q.Set("host", dir)
-	u.RawQuery = q.Encode()
-	db := openURL(t, u.String())
-	t.Cleanup(func() { c.listener.Close() })
+	database := testkit.DB(t, sqldb.Postgres)
+	direct := openURL(t, database)
+	proxy := testkit.NewProxy(t, database)
+	db := openURL(t, proxy.URL)
 	if err := direct.Tx(t.Context(), func(ctx context.Context, tx sqldb.Tx) error {
 		_, err := tx.Exec(ctx, `CREATE TABLE lost (n BIGINT)`)
 		return err
 	}); err != nil {
 		t.Fatal(err)
 	}
-	store := func(armed bool) error {
+	store := func(cut bool) error {
 		return db.Tx(t.Context(), func(ctx context.Context, tx sqldb.Tx) error {
 			_, err := tx.Exec(ctx, `INSERT INTO lost VALUES ($1)`, 1)
-			c.armed.Store(armed)
+			if cut {
+				proxy.Cut()
+			}
 			return err
 		})
 	}
 	if err := store(false); err != nil {
 		t.Fatal(err)
 	}
-	err = store(true)
+	err := store(true)
 	if !errors.Is(err, errs.ErrUncertain) || !errs.Is(err, errs.Unavailable) || !strings.Contains(errs.Detail(err), "not known whether the change was stored") {
 		t.Errorf("got %v, want that it is not known", err)
 	}
@@ -305,4 +226,116 @@ func TestLostCommit(t *testing.T) {
 	if err == nil || errors.Is(err, errs.ErrUncertain) {
 		t.Errorf("got %v, want a refusal that is certain", err)
 	}
+}
+
+// TestSilentServer: a server that takes bytes and answers nothing is not available, whatever
+// is asked of it, and however many ask; and when it answers again it is.
+func TestSilentServer(t *testing.T) {
+	t.Parallel()
+	database := testkit.DB(t, sqldb.Postgres)
+	proxy := testkit.NewProxy(t, database)
+	db, err := sqldb.Open(t.Context(), sqldb.Config{URL: proxy.URL, Conns: 2, Answer: 200 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	exec1(t, db, `CREATE TABLE silent (n BIGINT)`)
+	insert := func(ctx context.Context, tx sqldb.Tx) error {
+		_, err := tx.Exec(ctx, `INSERT INTO silent VALUES ($1)`, 1)
+		return err
+	}
+	asks := map[string]func(ctx context.Context) error{
+		"a transaction": func(ctx context.Context) error { return db.Tx(ctx, insert) },
+		"a transaction that reads": func(ctx context.Context) error {
+			return db.Read(ctx, func(ctx context.Context, tx sqldb.Tx) error {
+				var n int
+				return tx.QueryRow(ctx, `SELECT COUNT(*) FROM silent`).Scan(&n)
+			})
+		},
+		"a statement": func(ctx context.Context) error {
+			return db.Select(ctx, func(sqldb.Row) error { return nil }, `SELECT n FROM silent`)
+		},
+		"its pool": func(ctx context.Context) error { // as River asks
+			_, err := db.Pool().Exec(ctx, `SELECT 1`)
+			return err
+		},
+		"in the middle of a transaction": func(ctx context.Context) error {
+			proxy.Release()
+			return db.Tx(ctx, func(ctx context.Context, tx sqldb.Tx) error {
+				if err := insert(ctx, tx); err != nil {
+					proxy.Hold()
+					return err
+				}
+				proxy.Hold()
+				return insert(ctx, tx)
+			})
+		},
+	}
+	for name, ask := range asks {
+		proxy.Hold()
+		var wg sync.WaitGroup
+		for range 3 { // more than there are connections
+			if name == "in the middle of a transaction" {
+				continue
+			}
+			wg.Go(func() {
+				if err := ask(t.Context()); err == nil || name != "its pool" && !errs.Is(err, errs.Unavailable) || errors.Is(err, errs.ErrUncertain) {
+					t.Errorf("%s: %v, want Unavailable", name, err)
+				}
+			})
+		}
+		wg.Wait()
+		if name == "in the middle of a transaction" {
+			if err := ask(t.Context()); !errs.Is(err, errs.Unavailable) || errors.Is(err, errs.ErrUncertain) {
+				t.Errorf("%s: %v, want Unavailable", name, err)
+			}
+		}
+	}
+	// Of a commit nobody knows.
+	proxy.Release()
+	if err := db.Tx(t.Context(), func(ctx context.Context, tx sqldb.Tx) error {
+		defer proxy.Hold()
+		return insert(ctx, tx)
+	}); !errors.Is(err, errs.ErrUncertain) || !errs.Is(err, errs.Unavailable) {
+		t.Errorf("a commit: %v, want that it is not known", err)
+	}
+	proxy.Release()
+	if err := db.Tx(t.Context(), insert); err != nil {
+		t.Errorf("after it: %v", err)
+	}
+	// Nor does the end of the process wait for it.
+	proxy.Hold()
+	if err := db.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestWaitForConnection: who waits for a connection that others hold is told to come again.
+func TestWaitForConnection(t *testing.T) {
+	t.Parallel()
+	testkit.EachDB(t, func(t *testing.T, url string) {
+		t.Parallel()
+		db, err := sqldb.Open(t.Context(), sqldb.Config{URL: url, Conns: 1, Answer: 100 * time.Millisecond})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		nothing := func(ctx context.Context, tx sqldb.Tx) error {
+			_, err := tx.Exec(ctx, `SELECT 1`)
+			return err
+		}
+		if err := db.Tx(t.Context(), func(ctx context.Context, tx sqldb.Tx) error {
+			if err := nothing(ctx, tx); err != nil {
+				return err
+			}
+			if err := db.Tx(context.Background(), nothing); !errs.Is(err, errs.Unavailable) {
+				t.Errorf("while the connection is held: %v, want Unavailable", err)
+			}
+			return nil
+		}); err != nil {
+			t.Error(err)
+		}
+		if err := db.Tx(t.Context(), nothing); err != nil {
+			t.Errorf("after it: %v", err)
+		}
+	})
 }

@@ -11,6 +11,10 @@
 //
 // What [DB.Tx] has committed survives the end of the process and of the power.
 //
+// Nothing waits for long: a connection is waited for 5 seconds at most, and a PostgreSQL
+// server that gives no byte of an answer to a statement for 4 seconds is not available
+// (Unavailable). [Slow] makes that a minute, and [DB.Alone] lifts it while it runs.
+//
 // On SQLite one process alone serves a file: it holds a lock on a file beside it
 // until [DB.Close]. There is one connection that writes, so transactions that write
 // follow each other, and several that read: readers see the last commit, wait for
@@ -59,13 +63,21 @@ type Config struct {
 	// Trace is told of each round trip, with the statements that it carries; on SQLite
 	// each statement is one. It must not use the database. nil is nobody.
 	Trace func(statements ...string)
+	// Answer is how long PostgreSQL may leave a statement without an answer, and how long
+	// a connection is waited for. 0 is 4 and 5 seconds.
+	Answer time.Duration
 }
 
 // DB is an open database. It may be used from several goroutines.
 type DB struct {
-	lite  *lite // one of the two
-	pg    *pgxpool.Pool
-	trace func(statements ...string) // of PostgreSQL; may be nil
+	lite *lite // one of the two
+	pg   *pgxpool.Pool
+	// Of PostgreSQL: connections that have no bound.
+	listeners *pgxpool.Pool
+	trace     func(statements ...string) // of PostgreSQL; may be nil
+	wait      time.Duration              // for a connection, at most
+
+	bounds *bounds // of PostgreSQL
 }
 
 // Rows are the rows of a query. Close may be called more than once.
@@ -126,6 +138,14 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	return openPostgres(ctx, c)
 }
 
+// waitOf is how long a connection is waited for.
+func (c Config) waitOf() time.Duration {
+	if c.Answer > 0 {
+		return c.Answer
+	}
+	return waitTime
+}
+
 // OpenReader opens a database that is there for reading alone, also while another
 // process serves it. It fails as [Open] does, and with NotFound where there is no file.
 func OpenReader(ctx context.Context, c Config) (*DB, error) {
@@ -160,6 +180,10 @@ func (db *DB) SQL() *sql.DB {
 
 // Pool is the connections to PostgreSQL, for River; nil for SQLite.
 func (db *DB) Pool() *pgxpool.Pool { return db.pg }
+
+// Listeners is connections to PostgreSQL on which the server may be silent for long, for
+// River's notifications; nil for SQLite. There are none but those that are asked for.
+func (db *DB) Listeners() *pgxpool.Pool { return db.listeners }
 
 type inTx struct{ db *DB }
 
@@ -196,7 +220,12 @@ func (db *DB) Select(ctx context.Context, each func(Row) error, query string, ar
 	if db.pg != nil {
 		return away(db.selectPostgres(ctx, each, query, args...))
 	}
-	rows, err := db.lite.read.QueryContext(ctx, query, args...)
+	conn, err := db.lite.conn(ctx, db.lite.read)
+	if err != nil {
+		return away(err)
+	}
+	defer func() { _ = conn.Close() }() // it goes back to the pool
+	rows, err := conn.QueryContext(ctx, query, args...)
 	if err != nil {
 		return away(err)
 	}
@@ -226,7 +255,7 @@ func away(err error) error {
 // Alone runs fn while no other process that uses the database runs one of that name.
 func (db *DB) Alone(ctx context.Context, name string, fn func(context.Context) error) error {
 	if db.pg != nil {
-		return alonePostgres(ctx, db.pg, name, fn)
+		return db.alonePostgres(ctx, name, fn)
 	}
 	return fn(ctx) // the only process
 }
@@ -245,14 +274,17 @@ func (db *DB) Notify(ctx context.Context, tx Tx, channel, payload string) {
 // not come through. On SQLite it returns at once.
 func (db *DB) Listen(ctx context.Context, channel string, heard func(payload string)) {
 	if db.pg != nil {
-		listenPostgres(ctx, db.pg, channel, heard)
+		db.listenPostgres(ctx, channel, heard)
 	}
 }
 
 // Close closes the database and lets another process serve it. It waits for the
-// transactions that run.
+// transactions that run, on PostgreSQL for a second.
 func (db *DB) Close() error {
 	if db.pg != nil {
+		late := time.AfterFunc(closeTime, db.bounds.close)
+		defer late.Stop()
+		db.listeners.Close()
 		db.pg.Close()
 		return nil
 	}

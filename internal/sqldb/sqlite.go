@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -20,7 +21,8 @@ import (
 // lite is a SQLite file: one connection that writes and several that read.
 type lite struct {
 	write, read *sql.DB
-	lock        *os.File // nil for a reader
+	lock        *os.File      // nil for a reader
+	wait        time.Duration // for a connection, at most
 }
 
 // SQLTx is the [Tx] of SQLite.
@@ -99,7 +101,7 @@ func openSQLite(ctx context.Context, c Config) (*DB, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, errs.Wrap(err, errs.Invalid, op, "DATABASE_URL: the folder of the database cannot be made")
 	}
-	l := &lite{}
+	l := &lite{wait: c.waitOf()}
 	if l.lock, err = lockFile(path + ".lock"); err != nil {
 		return nil, err
 	}
@@ -144,7 +146,7 @@ func openSQLiteReader(ctx context.Context, c Config) (*DB, error) {
 	if _, err := os.Stat(path); err != nil {
 		return nil, errs.Wrap(err, errs.NotFound, op, "there is no database yet: start the server first")
 	}
-	l := &lite{}
+	l := &lite{wait: c.waitOf()}
 	if l.read, err = openPool(ctx, path, 1, c.Trace, "deferred", "query_only(1)"); err != nil {
 		return nil, errs.Wrap(err, errs.Unavailable, op, "the database cannot be opened")
 	}
@@ -184,8 +186,24 @@ func sqlitePath(raw string) (string, error) {
 	return path, nil
 }
 
+// conn waits for a connection, for no longer than the bound.
+func (l *lite) conn(ctx context.Context, pool *sql.DB) (*sql.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, l.wait)
+	defer cancel()
+	conn, err := pool.Conn(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("wait for a connection: %w", err)
+	}
+	return conn, nil
+}
+
 func (l *lite) run(ctx context.Context, pool *sql.DB, fn func(context.Context, Tx) error) error {
-	tx, err := pool.BeginTx(ctx, nil)
+	conn, err := l.conn(ctx, pool)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }() // it goes back to the pool
+	tx, err := conn.BeginTx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
@@ -219,7 +237,7 @@ func (l *lite) close() error {
 func sqliteAway(err error) bool {
 	e, ok := errors.AsType[*sqlite.Error](err)
 	if !ok {
-		return false
+		return errors.Is(err, context.DeadlineExceeded) // of the wait for a connection
 	}
 	switch e.Code() & 0xff {
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR:
