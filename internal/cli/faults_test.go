@@ -37,7 +37,6 @@ var faultExceptions = map[string]string{
 	"missing-value-blank":       "not yet",
 	"run-again-after-failure":   "not yet",
 	"sqlite-number-column-real": "not yet",
-	"sqlite-tables-case":        "not yet",
 	"topojson-geometry":         "not yet",
 }
 

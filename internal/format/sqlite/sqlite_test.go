@@ -17,6 +17,7 @@ import (
 
 	"github.com/datahq/specstore/internal/format/formattest"
 
+	"github.com/datahq/specstore/internal/errs"
 	"github.com/datahq/specstore/internal/format"
 	"github.com/datahq/specstore/internal/format/sqlite"
 	"github.com/datahq/specstore/internal/stream"
@@ -332,6 +333,13 @@ func TestWriteRefused(t *testing.T) {
 	} {
 		if _, err := sqlite.Write(t.Context(), path, c.table, c.schema, batches(c.rows)); err == nil {
 			t.Errorf("%s is written", name)
+		}
+	}
+	twice := filepath.Join(t.TempDir(), "twice.db")
+	for i, table := range []string{"tree", "Tree"} {
+		_, err := sqlite.Write(t.Context(), twice, table, schemaOf(t, nil, "a:string"), batches([][]string{{"x"}}))
+		if i == 0 && err != nil || i == 1 && (!errs.Is(err, errs.Invalid) || !strings.Contains(err.Error(), `"tree" and "Tree"`)) {
+			t.Errorf("the table %s: %v", table, err)
 		}
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())

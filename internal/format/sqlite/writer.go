@@ -239,6 +239,14 @@ func (w *writer) write(ctx context.Context, db *sql.DB, table string, schema *ta
 			err = errors.Join(err, tx.Rollback())
 		}
 	}()
+	var there string
+	err = tx.QueryRowContext(ctx, `SELECT name FROM sqlite_schema WHERE name = $1 COLLATE NOCASE`, table).Scan(&there)
+	switch {
+	case err == nil:
+		return errs.New(errs.Invalid, op, "the tables %q and %q cannot both be in a SQLite database, which sees no difference in case: give one another name", there, table)
+	case !errors.Is(err, sql.ErrNoRows):
+		return fmt.Errorf("%s: %w", op, err)
+	}
 	if _, err := tx.ExecContext(ctx, w.create(table, schema)); err != nil {
 		return fmt.Errorf("%s: %w", op, err)
 	}
