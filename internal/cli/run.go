@@ -242,7 +242,7 @@ func planLocal(raw map[string]any, now time.Time) ([]plan.Pipeline, error) {
 	}
 	at := now.UTC().Format("2006-01-02T15:04:05.000000Z")
 	return plan.Plan(plan.Input{
-		Spec: spec, Revision: "1", UpdateTime: at, CreateTime: at, AllowedTypes: plan.EmbeddedTypes(),
+		Spec: spec, Revision: "1", UpdateTime: at, CreateTime: at, AllowedTypes: plan.EmbeddedTypes(), BareNames: true,
 		Settings: plan.Settings{Local: true},
 	})
 }

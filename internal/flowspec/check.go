@@ -245,7 +245,11 @@ var inParts = []string{"csv", "tsv", "txt", "ndjson", "jsonl"}
 func formatOf(r *Resource) string {
 	format := text(r.Descriptor["format"])
 	if format == "" && len(r.Paths) > 0 {
-		format = datapackage.Extension(r.Paths[0])
+		path := r.Paths[0]
+		if i := strings.IndexAny(path, "?#"); i >= 0 && datapackage.IsURL(path) {
+			path = path[:i]
+		}
+		format = datapackage.Extension(path)
 	}
 	return strings.ToLower(format)
 }

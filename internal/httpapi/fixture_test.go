@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/datahq/specstore/internal/auth"
+	"github.com/datahq/specstore/internal/fetch"
 	"github.com/datahq/specstore/internal/httpapi"
 	"github.com/datahq/specstore/internal/registry"
 	"github.com/datahq/specstore/internal/service"
@@ -39,6 +40,7 @@ type options struct {
 	authServer       string // tokens are another server's
 	runner           registry.Runner
 	dpp              service.Pipelines // for the runner of that name
+	allow            []string          // hosts of this machine that sources are read from
 }
 
 // server is the routes over the real parts.
@@ -50,6 +52,7 @@ type server struct {
 	svc    *service.Service
 	db     *sqldb.DB
 	stop   func() // as when the server stops
+	data   string // folder of the stores
 }
 
 // database is the kind of database that the tests of this package run on.
@@ -59,14 +62,14 @@ func start(t *testing.T, o options) *server {
 	t.Helper()
 	h := httptest.NewUnstartedServer(nil)
 	base := cmp.Or(o.publicURL, "http://"+h.Listener.Addr().String())
-	parts := servicetest.Options{Database: testkit.DB(t, sqldb.Dialect(*database)), PublicURL: base, Redact: o.redact, EraseWait: o.eraseWait, Runner: o.runner, DPP: o.dpp}
+	parts := servicetest.Options{Database: testkit.DB(t, sqldb.Dialect(*database)), PublicURL: base, Redact: o.redact, EraseWait: o.eraseWait, Runner: o.runner, DPP: o.dpp, Data: t.TempDir(), Fetch: fetch.Config{Allow: o.allow}}
 	var remote *auth.RemoteKeys
 	if o.authServer != "" {
 		remote = testkit.Must(auth.NewRemoteKeys(o.authServer, nil))(t)
 		parts.Keys, parts.Profiles = remote, remote
 	}
 	f := servicetest.New(t, parts)
-	s := &server{T: t, http: h, store: f.Registry, svc: f.Service, db: f.DB, issuer: f.Issuer}
+	s := &server{T: t, http: h, store: f.Registry, svc: f.Service, db: f.DB, issuer: f.Issuer, data: parts.Data}
 	handed := f.Issuer
 	if o.authServer != "" {
 		handed = nil
@@ -99,7 +102,7 @@ func (s *server) listen(h http.HandlerFunc) (url string) {
 // token signs a token of an owner for a service; a user token for none.
 func (s *server) token(owner, service string) string {
 	s.Helper()
-	return s.sign(auth.Claims{UserID: owner, Service: service, MaxDatasets: 10})
+	return s.sign(auth.Claims{UserID: owner, Service: service, MaxDatasets: 100})
 }
 
 func (s *server) sign(c auth.Claims) string {

@@ -322,8 +322,12 @@ func bareTexts(v any) any {
 			v[i] = bareTexts(v[i])
 		}
 	case map[string]any:
-		for name := range v {
-			v[name] = bareTexts(v[name])
+		for name, member := range v {
+			if bare := weburl.Redact(name); bare != name {
+				delete(v, name)
+				name = bare
+			}
+			v[name] = bareTexts(member)
 		}
 	}
 	return v

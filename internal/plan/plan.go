@@ -23,6 +23,7 @@ import (
 	"github.com/datahq/specstore/internal/datapackage"
 	"github.com/datahq/specstore/internal/errs"
 	"github.com/datahq/specstore/internal/flowspec"
+	"github.com/datahq/specstore/internal/format/tables"
 )
 
 // Version is the planner's. It changes whenever the same input gives another plan;
@@ -42,6 +43,9 @@ type Input struct {
 	// AllowedTypes are the types of artifacts that are made; nil is [DefaultTypes], an
 	// empty list leaves the last pipeline alone. Unknown types have no effect.
 	AllowedTypes []string
+	// BareNames takes the extensions of addresses, which formats and names of published
+	// files have, from before their queries and fragments. These may hold a secret.
+	BareNames bool
 	// Version is the planner's that first planned the revision; empty is [Version].
 	Version  string
 	Settings Settings
@@ -497,7 +501,7 @@ func (p *planner) resource(r flowspec.Resource) (resource map[string]any, tabula
 			}
 		}
 		if i == 0 {
-			extension = datapackage.Extension(url)
+			extension = p.extension(url)
 		}
 		if mapped, ok := p.Spec.Mapped(r, path); ok {
 			url = mapped
@@ -531,6 +535,21 @@ func (p *planner) resource(r flowspec.Resource) (resource map[string]any, tabula
 	}
 	_, tabular = m["schema"]
 	return m, tabular
+}
+
+// extension returns the extension of a path or an address. The original's may be a part of
+// the query of an address. Where names are bare one in the query counts only if it is a
+// format of tables, as in export?file=t.csv, and there is none before it.
+func (p *planner) extension(address string) string {
+	extension := datapackage.Extension(address)
+	i := strings.IndexAny(address, "?#")
+	if !p.BareNames || i < 0 || !datapackage.IsURL(address) {
+		return extension
+	}
+	if bare := datapackage.Extension(address[:i]); bare != "" || !tables.Readable(extension) {
+		return bare
+	}
+	return extension
 }
 
 // DataURL is an address that holds a text itself (RFC 2397).

@@ -125,7 +125,7 @@ func (j *Job) plan() ([]plan.Pipeline, error) {
 func PlanInput(version string, spec *flowspec.Spec, revision int64, accepted, created time.Time) plan.Input {
 	return plan.Input{
 		Spec: spec, Revision: fmt.Sprint(revision), UpdateTime: stamp(accepted), CreateTime: stamp(created), Version: version,
-		AllowedTypes: plan.EmbeddedTypes(), Settings: plan.Settings{Local: true},
+		AllowedTypes: plan.EmbeddedTypes(), BareNames: true, Settings: plan.Settings{Local: true},
 	}
 }
 

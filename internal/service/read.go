@@ -2,8 +2,8 @@ package service
 
 import (
 	"context"
-	"errors"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -167,6 +167,11 @@ func (s *Service) Revisions(ctx context.Context, token, datasetID string, before
 			list[i].Stats = nil
 		}
 		return list, &registry.Schedule{}, nil
+	}
+	if !s.readsAsOwner(ctx, token, latest.OwnerID) {
+		for i := range list {
+			list[i].Stats = bareAddresses(list[i].Stats)
+		}
 	}
 	schedule, err := s.Registry.Schedule(ctx, latest.DatasetID)
 	return list, schedule, err

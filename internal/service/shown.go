@@ -52,11 +52,11 @@ func kindOf(name string) string {
 // no user, password and query, which may be a signature.
 func withoutSecrets(r *registry.Revision) *registry.Revision {
 	out := *r
-	out.Spec = bareAddresses(r.Spec)
+	out.Spec, out.Stats = bareAddresses(r.Spec), bareAddresses(r.Stats)
 	out.Errors, out.Logs = bareLines(r.Errors), bareLines(r.Logs)
 	out.Pipelines = make([]registry.Pipeline, len(r.Pipelines))
 	for i, p := range r.Pipelines {
-		p.Errors, p.Log = bareLines(p.Errors), bareLines(p.Log)
+		p.Stats, p.Errors, p.Log = bareAddresses(p.Stats), bareLines(p.Errors), bareLines(p.Log)
 		out.Pipelines[i] = p
 	}
 	return &out
@@ -73,8 +73,8 @@ func bareLines(lines []string) []string {
 	return out
 }
 
-// bareAddresses is a spec whose addresses are without user, password and query; one that
-// has none stays as it is, byte for byte.
+// bareAddresses is a spec, or stats, whose addresses are without user, password and query;
+// what has none stays as it is, byte for byte.
 func bareAddresses(spec json.RawMessage) json.RawMessage {
 	// A letter may be escaped, and a relative address may have a query.
 	if !bytes.ContainsAny(spec, "?@#") && !bytes.Contains(spec, []byte(`\u`)) {

@@ -322,10 +322,10 @@ func (s *Service) planInput(by registry.Runner, version string, spec *flowspec.S
 	switch by {
 	case registry.Embedded:
 	case registry.DPP:
-		in.AllowedTypes, in.Settings = nil, s.Plans
+		in.AllowedTypes, in.BareNames, in.Settings = nil, false, s.Plans
 		in.Settings.SignTime = accepted
 	case registry.External:
-		in.AllowedTypes = nil // the default types
+		in.AllowedTypes, in.BareNames = nil, false // the default types
 	}
 	return in
 }
