@@ -31,8 +31,6 @@ import (
 var faultExceptions = map[string]string{
 	"constraints-order":         "not yet",
 	"geojson-profile-table":     "not yet",
-	"json-byte-order-mark":      "not yet",
-	"json-late-key":             "not yet",
 	"load-json-native":          "not yet",
 	"missing-value-blank":       "not yet",
 	"run-again-after-failure":   "not yet",

@@ -233,6 +233,27 @@ func (c *checker) extraLabel(column int, text string) {
 	c.problems.add(Problem{Code: codeExtraLabel, Column: column + 1, Message: fmt.Sprintf("the schema has no field for the header %q of column %d", cut(text), column+1)})
 }
 
+// extraKeys notes the keys of objects that no field of the schema claims, which are known
+// at the end alone.
+func (c *checker) extraKeys(keys []string, more bool) {
+	if c.anyFields {
+		return
+	}
+	say := func(message string) {
+		if c.schema.FieldsMatch == tableschema.MatchSubset || c.schema.FieldsMatch == tableschema.MatchPartial {
+			c.problems.Notes = append(c.problems.Notes, message+": it is left out")
+			return
+		}
+		c.problems.add(Problem{Code: codeExtraLabel, Message: message})
+	}
+	for _, key := range keys {
+		say(fmt.Sprintf("the schema has no field for the key %q", cut(key)))
+	}
+	if more {
+		say("the schema has no field for further keys")
+	}
+}
+
 // repeatedLabel notes a label that was used before. By the letter of the standard it is
 // an error; in a flow the name of the field decides, which is another.
 func (c *checker) repeatedLabel(column int, label string) {

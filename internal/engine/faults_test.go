@@ -120,7 +120,7 @@ func TestFaultsInData(t *testing.T) {
 		{"latin-1 called UTF-8", "csv", m{"schema": fields("a", "any"), "encoding": "utf-8"}, text("a\nx\n\xe9\n"), []string{"3:0 encoding-error"}, "the byte at offset 4 is not UTF-8", 1},
 		{"UTF-8 called latin-1", "csv", m{"schema": fields("a", "any"), "encoding": "latin-1"}, text("a\né\n"), nil, "latin-1 was declared, but the bytes are valid UTF-8", 1},
 		{"UTF-8 called latin-1 in JSON", "json", m{"schema": fields("a", "any"), "encoding": "latin-1"}, text(`[{"a":"é"}]`), nil, "latin-1 was declared, but the bytes are valid UTF-8", 1},
-		{"keys that come later", "json", m{"schema": a}, text(`[{"a":1},{"b":1,"a":"x"}]`), []string{"3:1 type-error"}, "", 2},
+		{"keys that come later", "json", m{"schema": a}, text(`[{"a":1},{"b":1,"a":"x"}]`), []string{"0:0 extra-label", "3:1 type-error"}, `no field for the key "b"`, 2},
 		{"no value in JSON", "json", m{"schema": m{"missingValues": []any{"-"}, "fields": []any{m{"name": "a", "type": "integer", "constraints": m{"required": true}}, m{"name": "b"}}}}, text(`[{"a":1,"b":"x"},{"a":null,"b":"x"},{"b":"x"},{"a":"-","b":"x"}]`), []string{"3:1 constraint-error", "4:1 constraint-error", "5:1 constraint-error"}, "", 4},
 		{"a packed gigabyte", "csv.gz", m{"schema": a}, text(packed(t, &generated{head: "a\n1\n", unit: strings.Repeat("x", 1<<16), left: gigabyte / 4})), []string{"3:0 source-error"}, "64 MiB", 1},
 		{"a damaged gzip file", "csv.gz", m{"schema": a}, text(packed(t, strings.NewReader("a\n1\n"))[:24]), []string{"0:0 source-error"}, "ends too early", 1},

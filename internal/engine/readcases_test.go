@@ -25,10 +25,13 @@ import (
 
 // readExceptions are cases that do not hold, and why.
 var readExceptions = map[string]string{
-	"unterminated-quote":  "an open quote at the end is a source-error (DESIGN section 9), not the rest of the file as one cell",
-	"xlsx-typed":          "cells with a format of dates alone are dates, not datetimes at midnight (DESIGN section 9)",
-	"xlsx-number-formats": "cells with a format of dates alone are dates, not datetimes at midnight (DESIGN section 9)",
-	"leading-blank-lines": "without a single label frictionless takes every row for a blank one; ours have cells that no column claims",
+	"unterminated-quote":       "an open quote at the end is a source-error (DESIGN section 9), not the rest of the file as one cell",
+	"geojson-as-json":          "a feature collection is found in a .json file by its content",
+	"json-bom":                 "a byte order mark before JSON is read over (DESIGN section 9)",
+	"json-objects-missing-key": "the columns are the keys of the whole file (DESIGN section 9)",
+	"xlsx-typed":               "cells with a format of dates alone are dates, not datetimes at midnight (DESIGN section 9)",
+	"xlsx-number-formats":      "cells with a format of dates alone are dates, not datetimes at midnight (DESIGN section 9)",
+	"leading-blank-lines":      "without a single label frictionless takes every row for a blank one; ours have cells that no column claims",
 }
 
 // TestReadCases holds reading and validation against the captured files: labels,

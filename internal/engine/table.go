@@ -128,7 +128,7 @@ func (r *run) readTable(ctx context.Context, t *table, from tables.Source) error
 // one checks, and one an output writes. It returns when all have ended.
 func (r *run) pump(ctx context.Context, t *table, from tables.Source) error {
 	pool := &stream.Pool{}
-	reader, labels, err := openTable(ctx, from, tables.Options{Resource: t.resource.Added, Pool: pool, Temp: r.Temp, MaxUnpacked: r.MaxSource})
+	reader, labels, err := openTable(ctx, from, tables.Options{AnyCase: true, Resource: t.resource.Added, Pool: pool, Temp: r.Temp, MaxUnpacked: r.MaxSource})
 	if err != nil {
 		return err
 	}
@@ -196,6 +196,9 @@ func (r *run) pump(ctx context.Context, t *table, from tables.Source) error {
 	wg.Wait()
 	if err == nil {
 		err = parseErr
+	}
+	if err == nil {
+		t.checker.extraKeys(tables.ExtraKeys(reader))
 	}
 	t.encoding = reader.Encoding()
 	t.problems.Notes = append(t.problems.Notes, reader.Notes()...)

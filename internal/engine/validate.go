@@ -153,6 +153,7 @@ func (c *checker) read(ctx context.Context, body tables.Source, options tables.O
 		in, err := reader.Next()
 		if err == io.EOF {
 			c.encoding = reader.Encoding()
+			c.extraKeys(tables.ExtraKeys(reader))
 			c.problems.Notes = append(c.problems.Notes, reader.Notes()...)
 			return nil
 		}

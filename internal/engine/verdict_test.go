@@ -114,6 +114,19 @@ func TestVerdicts(t *testing.T) {
 		{"a label twice", "a.csv", fields("a", "integer", "a2", "integer"), "a,a\n1,2\n", []string{"0 duplicate-label"}, nil, `{"a": 1, "a2": 2}`, "was used before"},
 		{"a label twice, another field", "a.csv", fields("a", "integer", "b", "integer"), "a,a\n1,2\n", []string{"0 duplicate-label", "0 incorrect-label"}, []string{"0 non-matching-header"}, "", ""},
 
+		// Keys of JSON.
+		{"a key that comes late", "a.json", ab, `[{"a":1},{"b":"x"}]`, nil, nil, `{"a": 1, "b": null},{"a": null, "b": "x"}`, ""},
+		{"a key of NDJSON that comes late", "a.ndjson", ab, "{\"b\":\"x\"}\n{\"a\":1}\n", nil, nil, `{"a": null, "b": "x"},{"a": 1, "b": null}`, ""},
+		{"a key that never comes", "a.json", ab, `[{"a":1}]`, nil, nil, `{"a": 1, "b": null}`, ""},
+		{"a key of no field, first", "a.json", ab, `[{"c":1,"a":1,"b":"x"}]`, []string{"0 extra-label"}, []string{"0 extra-header"}, "", ""},
+		{"a key of no field, late", "a.json", ab, `[{"a":1,"b":"x"},{"c":1}]`, []string{"0 extra-label"}, []string{"0 extra-header"}, "", ""},
+		{"a key of no field, subset", "a.json", matched(ab, "subset"), `[{"a":1,"b":"x"},{"c":1}]`, nil, nil, `{"a": 1, "b": "x"},{"a": null, "b": null}`, `no field for the key "c"`},
+		{"a key in another case", "a.json", ab, `[{"A":1,"b":"x"}]`, []string{"0 extra-label"}, nil, `{"a": 1, "b": "x"}`, ""},
+		{"a mark before JSON", "a.json", ab, "\ufeff" + `[{"a":1,"b":"x"}]`, nil, nil, `{"a": 1, "b": "x"}`, ""},
+		{"rows in an object", "a.json", ab, `{"note":"x","rows":[{"a":1,"b":"x"}],"n":[1,2]}`, nil, nil, `{"a": 1, "b": "x"}`, ""},
+		{"rows in an object, twice", "a.json", ab, `{"r":[{"a":1}],"s":[{"a":1}]}`, []string{"0 source-error"}, []string{"0 source-error"}, "", ""},
+		{"features in a .json file", "a.json", fields("n", "integer", "geometry", "geojson"), `{"features":[{"type":"Feature","properties":{"n":1},"geometry":null}],"type":"FeatureCollection"}`, nil, nil, `{"n": 1, "geometry": null}`, ""},
+
 		// How fields and columns belong together.
 		{"another order", "a.csv", ab, "b,a\nx,1\n", []string{"0 incorrect-label", "0 incorrect-label", "2 type-error"}, nil, `{"a": 1, "b": "x"}`, ""},
 		{"another order, exact", "a.csv", matched(ab, "exact"), "b,a\nx,1\n", []string{"0 incorrect-label", "0 incorrect-label", "2 type-error"}, []string{"0 non-matching-header", "0 non-matching-header", "2 type-or-format-error"}, "", ""},

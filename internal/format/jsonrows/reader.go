@@ -27,8 +27,12 @@ type Options struct {
 	// ItemType is what a row must be, "object" or "array"; empty: what the first is.
 	ItemType string
 	// ItemKeys are the keys of rows that are objects which become columns; nil: those
-	// of the first.
+	// of Columns, else of the first. Others are left out.
 	ItemKeys []string
+	// Columns are the keys that are expected: they become columns, and others are left out
+	// with their names kept (see [Reader.Extra]).
+	Columns []string
+	AnyCase bool // a key may be one of Columns in another case of letters
 	// NoHeader says that rows which are arrays begin with the first.
 	NoHeader   bool
 	Encoding   string       // empty: UTF-8
@@ -46,8 +50,9 @@ const (
 
 // Reader gives the rows of a JSON file. A row is an object or an array.
 //
-// Of objects, the keys of the first are the columns: a later key is left out, with
-// a note that says which and how often, and an absent one is null. Objects count as
+// Of objects, the keys that are asked for are the columns, else those of the first (see
+// [Survey] for those of all): a later key is left out, with a note that says which and
+// how often, and an absent one is null. Objects count as
 // rows 2 and on, as if their keys stood in row 1. Of arrays, the first holds the
 // labels. A feature of GeoJSON gives its properties and, as the last column,
 // `geometry`; what else it has is left out with a note.
@@ -92,25 +97,14 @@ type cell struct {
 }
 
 // NewReader prepares a reader. Its error is a [format.Error] for an encoding that is
-// unknown and for a byte order mark, which JSON must not have (RFC 8259), or one of
-// the underlying reader.
+// unknown, or one of the underlying reader. A byte order mark is read over, which RFC
+// 8259 allows.
 func NewReader(r io.Reader, o Options) (*Reader, error) {
-	head := make([]byte, 4)
-	n, err := io.ReadFull(r, head)
-	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
-		return nil, err
-	}
-	head = head[:n]
-	for _, mark := range []string{"\xEF\xBB\xBF", "\xFF\xFE", "\xFE\xFF", "\x00\x00\xFE\xFF"} {
-		if bytes.HasPrefix(head, []byte(mark)) {
-			return nil, &format.Error{Code: format.CodeSource, Message: "the file begins with a byte order mark, which JSON must not have: save it as UTF-8 without one"}
-		}
-	}
 	label := o.Encoding
 	if label == "" {
 		label = "utf-8"
 	}
-	text, err := format.NewText(io.MultiReader(bytes.NewReader(head), r), label)
+	text, err := format.NewText(r, label)
 	if err != nil {
 		if e, ok := errors.AsType[*format.EncodingError](err); ok {
 			err = &format.Error{Code: format.CodeEncoding, Message: e.Message}
@@ -176,6 +170,9 @@ func (r *Reader) Encoding() string { return r.text.Encoding() }
 func (r *Reader) Notes() []string {
 	notes := slices.Clone(r.text.Notes())
 	for _, key := range slices.Sorted(maps.Keys(r.dropped)) {
+		if r.o.Columns != nil {
+			break // who knows the columns says it
+		}
 		notes = append(notes, fmt.Sprintf("the key %q is not one of the columns: it was left out %s", short(key), times(r.dropped[key])))
 	}
 	if r.other > 0 {
@@ -256,24 +253,48 @@ func (r *Reader) header() ([]string, error) {
 		return labels, nil
 	}
 	r.row = 1
-	if r.o.ItemKeys != nil {
-		for _, key := range r.o.ItemKeys {
-			r.column(key)
-		}
-	}
-	if err := r.object(b, r.o.ItemKeys == nil); err != nil {
+	r.expect()
+	if err := r.object(b, r.o.ItemKeys == nil && r.o.Columns == nil); err != nil {
 		b.Release()
 		return nil, err
 	}
 	r.first = b
-	labels := slices.Clone(r.labels)
-	if labels == nil {
-		labels = []string{}
-	}
-	if r.o.Features {
-		labels = append(labels, "geometry")
+	labels := append([]string{}, r.labels...)
+	if r.o.Features && r.o.Columns == nil {
+		labels = append(labels, geometry)
 	}
 	return labels, nil
+}
+
+// geometry is the column of the geometry of a feature.
+const geometry = "geometry"
+
+// expect makes the columns that are known before the first row.
+func (r *Reader) expect() {
+	keys := r.o.ItemKeys
+	if keys == nil {
+		keys = r.o.Columns
+	}
+	for _, key := range keys {
+		r.column(key)
+	}
+	if r.o.AnyCase {
+		for _, key := range r.labels {
+			lower := strings.ToLower(key)
+			if _, there := r.columns[lower]; !there {
+				r.columns[lower] = r.columns[key]
+			}
+		}
+	}
+}
+
+// Extra gives keys of objects that are none of Columns, at most so many as notes name,
+// and whether there are more.
+func (r *Reader) Extra() (keys []string, more bool) {
+	if r.o.Columns == nil {
+		return nil, false
+	}
+	return slices.Sorted(maps.Keys(r.dropped)), r.other > 0
 }
 
 // locate goes to the first row: into the array that holds the rows.
@@ -576,11 +597,22 @@ func (r *Reader) object(b *stream.Batch, first bool) error {
 	if err != nil {
 		return err
 	}
-	for _, c := range r.cells {
+	shape := -1
+	if r.o.Features {
+		if at, ok := r.columns[geometry]; ok && r.o.Columns != nil {
+			shape = at
+		}
+	}
+	for i, c := range r.cells {
+		if i == shape {
+			c = r.shape
+		}
 		r.append(b, c)
 	}
-	if r.o.Features {
+	if r.o.Features && r.o.Columns == nil {
 		r.append(b, r.shape)
+	} else if r.o.Features && shape < 0 {
+		r.drop(geometry)
 	}
 	r.row++
 	b.EndRow(r.row)
@@ -628,6 +660,9 @@ func (r *Reader) members(first, feature bool) error {
 				return r.fault(err)
 			}
 			column, known = r.columns[string(name)]
+			if !known && r.o.AnyCase {
+				column, known = r.columns[strings.ToLower(string(name))]
+			}
 			if !known && first {
 				if len(r.labels) >= r.o.MaxColumns {
 					return r.sourceError("the row has more than %d columns, the limit", r.o.MaxColumns)

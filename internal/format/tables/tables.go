@@ -64,6 +64,8 @@ type Options struct {
 	Sniff bool
 	// MaxUnpacked is how many bytes a compressed file may unpack to; 0 is 64 GiB.
 	MaxUnpacked int64
+	// AnyCase has keys of JSON taken for fields of the schema in any case of letters.
+	AnyCase bool
 	// First has the first of several files in a ZIP archive read, where none is named,
 	// as datapackage-pipelines does; else they are an error.
 	First bool
@@ -194,7 +196,7 @@ func open(ctx context.Context, src Source, name string, o Options, inside bool) 
 	}
 	switch name {
 	case "json", "ndjson", "jsonl", "geojson":
-		return openJSON(r, name, o)
+		return openJSON(ctx, r, name, o)
 	}
 	return openCSV(r, name, o)
 }
