@@ -28,15 +28,7 @@ import (
 
 // faultExceptions are the captured faults that do not hold, and why. One that holds
 // must leave the table.
-var faultExceptions = map[string]string{
-	"constraints-order":         "not yet",
-	"geojson-profile-table":     "not yet",
-	"load-json-native":          "not yet",
-	"missing-value-blank":       "not yet",
-	"run-again-after-failure":   "not yet",
-	"sqlite-number-column-real": "not yet",
-	"topojson-geometry":         "not yet",
-}
+var faultExceptions = map[string]string{}
 
 // faultCase is a captured fault: commands, and what must come of each.
 type faultCase struct {

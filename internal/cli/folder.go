@@ -56,6 +56,9 @@ func replaceable(target string) error {
 	if err != nil {
 		return pathError(err)
 	}
+	if leftover(entries) {
+		return nil
+	}
 	b, err := readSmall(filepath.Join(target, "datapackage.json"))
 	if err == nil {
 		descriptor, err := datapackage.Decode(bytes.NewReader(b))
@@ -65,6 +68,25 @@ func replaceable(target string) error {
 		}
 	}
 	return errs.New(errs.Invalid, "cli.openFolder", "%s holds other files; give an empty or a new folder to --out", target)
+}
+
+// failedMark is the file that a run leaves which failed, so that the next one knows the
+// folder for its own.
+const failedMark = ".failed-run"
+
+// leftover reports whether a folder holds what a failed run left, and nothing else.
+func leftover(entries []fs.DirEntry) bool {
+	marked := false
+	for _, e := range entries {
+		switch e.Name() {
+		case failedMark:
+			marked = true
+		case "data", "archive", "README.md":
+		default:
+			return false
+		}
+	}
+	return marked
 }
 
 // temp is a folder for files in the making, on the same disk.
@@ -116,18 +138,20 @@ func (f *folder) Open(_ context.Context, key string) (io.ReadCloser, error) { re
 func (f *folder) Has(context.Context, string, int64) bool { return false }
 
 // commit puts the package in its place. A package that failed takes the place
-// of nothing: an earlier one stays.
+// of nothing but another that failed: an earlier one that did not stays.
 func (f *folder) commit(success bool) error {
 	if err := f.root.RemoveAll(".tmp"); err != nil {
 		return err
 	}
-	_, err := os.Stat(f.target)
+	entries, err := os.ReadDir(f.target)
 	exists := err == nil
-	if exists && !success {
-		if os.Remove(f.target) != nil { // only an empty folder goes
+	if !success {
+		if exists && len(entries) > 0 && !leftover(entries) {
 			return f.cancel()
 		}
-		exists = false
+		if err := f.root.WriteFile(failedMark, []byte("The run that wrote this folder failed; the next one replaces it.\n"), 0o644); err != nil {
+			return err
+		}
 	}
 	if exists {
 		old := f.staging + ".old"

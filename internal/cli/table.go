@@ -28,11 +28,19 @@ import (
 )
 
 // tableFlags say how a file is read as a table.
-type tableFlags struct{ dialect, encoding, format, sheet string }
+type tableFlags struct {
+	dialect, encoding, format, sheet string
+	delimiter, decimal               string
+	headerRow, skipRows              int
+}
 
 func (f *tableFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.dialect, "dialect", "", "how the file is written, a dialect as `JSON`; absent: it is found out")
+	flags.StringVar(&f.delimiter, "delimiter", "", "what parts the cells of a text, a `character`; absent: it is found out")
+	flags.StringVar(&f.decimal, "decimal-char", "", "decimal `character` of numbers; absent: it is found out")
+	flags.IntVar(&f.headerRow, "header-row", 0, "`number` of the row with the labels, from 1; absent: it is found out")
+	flags.IntVar(&f.skipRows, "skip-rows", 0, "`number` of rows to leave out at the start")
 	flags.StringVar(&f.encoding, "encoding", "", "`encoding` of the text; absent: it is found out")
 	flags.StringVar(&f.format, "format", "", "`format` of the file: "+strings.Join(tables.Formats(), ", ")+"; absent: as its name ends")
 	flags.StringVar(&f.sheet, "sheet", "", "`sheet` of a workbook, by name or number")
@@ -66,10 +74,24 @@ func (f *tableFlags) resource(file string) (map[string]any, error) {
 		}
 		dialect = d
 	}
-	if f.sheet != "" {
-		dialect["sheet"] = f.sheet
+	if unknown := format.UnknownKeys(dialect); len(unknown) > 0 {
+		return nil, errs.New(errs.Invalid, "cli.table", "--dialect: there is no key %q of a dialect", unknown[0])
 	}
-	if f.dialect != "" || f.sheet != "" {
+	for key, value := range map[string]string{"sheet": f.sheet, "delimiter": f.delimiter, "decimalChar": f.decimal} {
+		if value != "" {
+			dialect[key] = value
+		}
+	}
+	if f.headerRow < 0 || f.skipRows < 0 {
+		return nil, errs.New(errs.Invalid, "cli.table", "--header-row and --skip-rows must not be negative")
+	}
+	if f.headerRow > 0 {
+		dialect["headerRows"] = []any{f.headerRow}
+	}
+	if f.skipRows > 0 {
+		dialect["skipRows"] = f.skipRows
+	}
+	if len(dialect) > 0 || f.dialect != "" {
 		resource["dialect"] = dialect
 	}
 	if f.encoding != "" {
@@ -85,6 +107,7 @@ func (f *tableFlags) resource(file string) (map[string]any, error) {
 type tableFile struct {
 	env     *Env
 	file    string
+	name    string // as it was given
 	sources *localSources
 	options tables.Options
 }
@@ -103,6 +126,7 @@ func (f *tableFlags) open(env *Env, file string) (t *tableFile, closeFile func()
 	if err != nil {
 		return nil, nil, err
 	}
+	given := file
 	if !isURL(file) {
 		file = env.path(file)
 	}
@@ -112,8 +136,8 @@ func (f *tableFlags) open(env *Env, file string) (t *tableFile, closeFile func()
 	signal.Notify(pipe, syscall.SIGPIPE)
 	name, _ := resource["path"].(string)
 	return &tableFile{
-		env: env, file: file, sources: &localSources{base: env.Dir, fetch: fetcher},
-		options: tables.Options{Resource: resource, Format: strings.TrimPrefix(path.Ext(name), "."), Temp: temp, Pool: &stream.Pool{}},
+		env: env, file: file, name: given, sources: &localSources{base: env.Dir, fetch: fetcher},
+		options: tables.Options{Sniff: true, Resource: resource, Format: strings.TrimPrefix(path.Ext(name), "."), Temp: temp, Pool: &stream.Pool{}},
 	}, func() { signal.Stop(pipe); os.RemoveAll(temp) }, nil
 }
 
@@ -148,9 +172,9 @@ func (t *tableFile) failed(err error) error {
 	}
 	if e, ok := errors.AsType[*format.Error](err); ok {
 		if e.Code == tables.CodeDialect {
-			return exit(exitUsage, errors.New(e.Error()))
+			return exit(exitUsage, fmt.Errorf("%s: %s", t.name, e.Error()))
 		}
-		return exit(exitData, fmt.Errorf("%s (%s)", e.Error(), e.Code))
+		return exit(exitData, fmt.Errorf("%s: %s (%s)", t.name, e.Error(), e.Code))
 	}
 	if _, known := errors.AsType[*errs.Error](err); err == nil || known || errors.Is(err, context.Canceled) {
 		return err

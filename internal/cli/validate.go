@@ -111,8 +111,9 @@ type resourceValidation struct {
 	Errors     []engine.Problem `json:"errors"`
 	Notes      []string         `json:"notes,omitempty"`
 
-	maybe  bool // it need not be a table
-	opened bool // its file is there
+	maybe  bool   // it need not be a table
+	opened bool   // its file is there
+	file   string // that it has, where it is one
 }
 
 // input is how the files of a resource are read.
@@ -121,6 +122,9 @@ func (one *resourceValidation) input(sources *localSources, res map[string]any) 
 	in := engine.TableInput{Resource: res, Parts: len(paths)}
 	if len(paths) > 0 {
 		in.Format = datapackage.Extension(paths[0])
+		if len(paths) == 1 {
+			one.file = paths[0]
+		}
 		in.Open = func(ctx context.Context, part int) (io.ReadCloser, error) {
 			body, _, err := sources.Open(ctx, localPath(sources.base, paths[part]))
 			one.opened = one.opened || err == nil
@@ -135,6 +139,14 @@ func (one *resourceValidation) input(sources *localSources, res map[string]any) 
 	in.Format, one.opened = inline, true
 	in.Open = func(context.Context, int) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(text)), nil }
 	return in, nil
+}
+
+// named puts the file's name before a message that does not have it.
+func (one *resourceValidation) named(message string) string {
+	if one.file == "" || strings.Contains(message, one.file) {
+		return message
+	}
+	return one.file + ": " + message
 }
 
 // look notes the files of a resource that is no table which cannot be opened.
@@ -185,6 +197,10 @@ func validate(ctx context.Context, env *Env, descriptor map[string]any, base, na
 		if err != nil {
 			return nil, exit(exitUsage, err)
 		}
+		dialect, _ := res["dialect"].(map[string]any)
+		if unknown := format.UnknownKeys(dialect); len(unknown) > 0 {
+			return nil, exit(exitUsage, errs.New(errs.Invalid, "cli.validate", "resource %q: there is no key %q of a dialect", one.Name, unknown[0]))
+		}
 		kind := tables.KindOf(res, in.Format)
 		if res["schema"] == nil && kind == tables.Other {
 			one.look(ctx, in)
@@ -203,6 +219,12 @@ func validate(ctx context.Context, env *Env, descriptor map[string]any, base, na
 		if p := report.Problems; t.maybe && t.opened && report.Rows == 0 && p.Total == 1 && (p.First[0].Code == format.CodeSource || p.First[0].Code == format.CodeFormat) {
 			t.Notes = []string{"read as no table: " + p.First[0].Message}
 			continue
+		}
+		for i, p := range report.Problems.First {
+			switch p.Code { // of the file, not of a cell
+			case format.CodeSource, format.CodeFormat, format.CodeEncoding, tables.CodeDialect:
+				report.Problems.First[i].Message = t.named(p.Message)
+			}
 		}
 		t.Rows, t.ErrorCount, t.Counts, t.Notes = report.Rows, report.Problems.Total, report.Problems.Counts, report.Problems.Notes
 		t.Errors = append(t.Errors, report.Problems.First...)

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -179,6 +180,15 @@ func (r *run) database(ctx context.Context, n *node) (*Result, error) {
 	}
 	defer os.RemoveAll(dir)
 	path := filepath.Join(dir, "tables.sqlite")
+	used := map[string]bool{}
+	for _, t := range r.tables() {
+		for _, o := range t.outputs {
+			if o.node == n {
+				used[strings.TrimSuffix(o.resource.Made, "_csv")] = true
+			}
+		}
+	}
+	taken := map[string]bool{}
 	for _, t := range r.tables() {
 		for _, o := range t.outputs {
 			if o.node != n {
@@ -188,7 +198,15 @@ func (r *run) database(ctx context.Context, n *node) (*Result, error) {
 				return nil, err
 			}
 			// As with views, what is made of a CSV has the name of its table.
-			name := strings.TrimSuffix(o.resource.Made, "_csv")
+			made := strings.TrimSuffix(o.resource.Made, "_csv")
+			name := made
+			for i := 2; taken[sqlite.Lower(name)] || name != made && used[name]; i++ {
+				name = fmt.Sprintf("%s_%d", made, i)
+			}
+			taken[sqlite.Lower(name)] = true
+			if name != made {
+				o.note([]string{fmt.Sprintf("the table %q is the table %q of the database, for SQLite takes its name for another's", made, name)})
+			}
 			notes, err := sqlite.Write(ctx, path, name, o.variant.schema, o.variant.kept.Rows)
 			if err != nil {
 				return nil, asInvalid(err)

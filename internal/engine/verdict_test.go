@@ -114,6 +114,10 @@ func TestVerdicts(t *testing.T) {
 		{"a label twice", "a.csv", fields("a", "integer", "a2", "integer"), "a,a\n1,2\n", []string{"0 duplicate-label"}, nil, `{"a": 1, "a2": 2}`, "was used before"},
 		{"a label twice, another field", "a.csv", fields("a", "integer", "b", "integer"), "a,a\n1,2\n", []string{"0 duplicate-label", "0 incorrect-label"}, []string{"0 non-matching-header"}, "", ""},
 
+		// GeoJSON, missing values.
+		{"a blank that is a missing value", "a.csv", m{"fields": ab["fields"], "missingValues": []any{" "}}, "a,b\n ,x\n", nil, nil, `{"a": null, "b": "x"}`, ""},
+		{"a missing value with blanks round it", "a.csv", m{"fields": ab["fields"], "missingValues": []any{"NA"}}, "a,b\n NA ,x\n", []string{"2 type-error"}, nil, `{"a": null, "b": "x"}`, ""},
+
 		// Keys of JSON.
 		{"a key that comes late", "a.json", ab, `[{"a":1},{"b":"x"}]`, nil, nil, `{"a": 1, "b": null},{"a": null, "b": "x"}`, ""},
 		{"a key of NDJSON that comes late", "a.ndjson", ab, "{\"b\":\"x\"}\n{\"a\":1}\n", nil, nil, `{"a": null, "b": "x"},{"a": 1, "b": null}`, ""},

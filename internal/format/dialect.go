@@ -8,6 +8,8 @@ package format
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -35,6 +37,28 @@ func Default() Dialect {
 	return Dialect{Delimiter: ",", QuoteChar: `"`, LineTerminator: "\r\n", DoubleQuote: true, Header: true, HeaderJoin: " "}
 }
 
+// UnknownKeys are the keys of a dialect that no reader knows, sorted.
+func UnknownKeys(dialect map[string]any) []string {
+	var unknown []string
+	for _, key := range slices.Sorted(maps.Keys(dialect)) {
+		if !slices.Contains(dialectKeys(), key) {
+			unknown = append(unknown, key)
+		}
+	}
+	return unknown
+}
+
+// dialectKeys are those of CSV Dialect 1.2, Table Dialect 2, and of tools whose
+// descriptors are read.
+func dialectKeys() []string {
+	return []string{
+		"$schema", "name", "title", "description", "type", "csvddfVersion", "csvddf_version", "caseSensitiveHeader",
+		"delimiter", "quoteChar", "escapeChar", "doubleQuote", "skipInitialSpace", "lineTerminator", "nullSequence",
+		"header", "headerRows", "headerJoin", "headerCase", "commentRows", "commentChar", "skipRows", "decimalChar", "groupChar",
+		"property", "itemType", "itemKeys", "keyed", "sheet", "sheetName", "sheetNumber", "excel", "table", "innerpath", "innerPath",
+	}
+}
+
 // Problem is something that is wrong with a descriptor, at a JSON pointer.
 type Problem struct{ Pointer, Message string }
 
@@ -53,6 +77,13 @@ func ParseDialect(v map[string]any) (Dialect, []Problem) {
 	p.boolean("doubleQuote", &d.DoubleQuote)
 	p.boolean("skipInitialSpace", &d.SkipInitialSpace)
 	p.boolean("header", &d.Header)
+	if v := v["skipRows"]; v != nil {
+		n, whole := integer(v)
+		if !whole || n < 0 {
+			p.problem("skipRows", "must be a whole number, from 0")
+		}
+		d.SkipRows = max(n, 0)
+	}
 	d.HeaderRows = p.rows("headerRows")
 	d.CommentRows = p.rows("commentRows")
 	if d.Delimiter == "" {

@@ -518,7 +518,8 @@ func (p *planner) resource(r flowspec.Resource) (resource map[string]any, tabula
 			urls[i] += "#." + format
 		}
 	}
-	if m["format"] == "geojson" || len(urls) == 1 && strings.HasSuffix(urls[0], ".geojson") {
+	meant := m["profile"] == "tabular-data-resource" || m["type"] == "table" // to be a table
+	if !meant && (m["format"] == "geojson" || len(urls) == 1 && strings.HasSuffix(urls[0], ".geojson")) {
 		if schema, ok := m["schema"]; ok {
 			m["geojsonSchema"] = schema
 			delete(m, "schema")

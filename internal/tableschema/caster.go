@@ -2,6 +2,7 @@ package tableschema
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -67,7 +68,7 @@ const (
 // CellError says what is wrong with a cell.
 type CellError struct {
 	Kind        ErrorKind
-	Constraints []string // those that are broken, sorted
+	Constraints []string // those that are broken, in one order (required, pattern, enum, …)
 	Message     string   // for the owner
 }
 
@@ -119,6 +120,9 @@ func (s *Schema) Caster(i int, o CastOptions) (*Caster, error) {
 func (c *Caster) Cast(cell []byte) (text []byte, null bool, err *CellError) {
 	raw := cell
 	if c.trim {
+		if !c.empty && c.missing[string(cell)] { // a missing value may be a blank
+			return c.null()
+		}
 		cell = bytes.TrimSpace(cell)
 	}
 	if len(cell) == 0 && c.empty || !c.empty && c.missing[string(cell)] {
@@ -349,8 +353,15 @@ func (c *Caster) prepareConstraints(t fieldType) error {
 			return err
 		}
 	}
-	slices.SortFunc(c.checks, func(a, b check) int { return strings.Compare(a.name, b.name) })
+	order := constraintOrder()
+	slices.SortFunc(c.checks, func(a, b check) int { return cmp.Compare(slices.Index(order, a.name), slices.Index(order, b.name)) })
 	return nil
+}
+
+// constraintOrder is the order in which constraints are tested and said: that of the
+// reports which people know.
+func constraintOrder() []string {
+	return []string{"required", "pattern", "unique", "enum", "categories", "minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum", "minLength", "maxLength", "jsonSchema"}
 }
 
 // describe says what a constraint asks for.

@@ -158,12 +158,48 @@ func isPosition(v any) bool {
 	return ok && len(list) == 2 && every(v, 2, func(v any) bool { _, ok := v.(json.Number); return ok })
 }
 
+// isTopoGeometry: points have coordinates, all else the numbers of arcs of a topology.
+func isTopoGeometry(v any) bool {
+	o, ok := v.(map[string]any)
+	if !ok {
+		return false
+	}
+	kind, ok := o["type"]
+	arc := func(v any) bool {
+		n, ok := v.(json.Number)
+		return ok && isInteger([]byte(n))
+	}
+	line := func(v any) bool { return every(v, 1, arc) }
+	lines := func(v any) bool { return every(v, 0, line) }
+	switch kind {
+	case nil:
+		return ok // a geometry that is null
+	case "Point":
+		return isPosition(o["coordinates"])
+	case "MultiPoint":
+		return every(o["coordinates"], 0, isPosition)
+	case "LineString":
+		return line(o["arcs"])
+	case "MultiLineString", "Polygon":
+		return lines(o["arcs"])
+	case "MultiPolygon":
+		return every(o["arcs"], 0, lines)
+	case "GeometryCollection":
+		return every(o["geometries"], 0, isTopoGeometry)
+	}
+	return false
+}
+
 func isRing(v any) bool { return every(v, 4, isPosition) }
 
-// isTopoJSON: a topology with its objects and arcs.
+// isTopoJSON: a topology with its objects and arcs, or a geometry of one (TopoJSON 1.0,
+// section 2).
 func isTopoJSON(v any) bool {
 	o, ok := v.(map[string]any)
-	if !ok || o["type"] != "Topology" {
+	if ok && o["type"] != "Topology" {
+		return isTopoGeometry(o)
+	}
+	if !ok {
 		return false
 	}
 	objects, ok := o["objects"].(map[string]any)

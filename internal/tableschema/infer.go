@@ -111,6 +111,8 @@ type Inferrer struct {
 	// Delimiter is what stands between the cells of a text file. Behind a semicolon a
 	// comma in numbers is likely a decimal one.
 	Delimiter string
+	// Decimal is the decimal character, where it is known; empty: it is found out.
+	Decimal string
 
 	columns []columnCounts
 	kept    int // numbers with a fraction, of all columns

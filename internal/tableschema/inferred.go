@@ -44,6 +44,12 @@ type decimals struct{ commas, points bool }
 
 // decimals looks for columns whose numbers can be read in one way alone.
 func (n *Inferrer) decimals() decimals {
+	switch n.Decimal {
+	case ",":
+		return decimals{commas: true}
+	case ".":
+		return decimals{points: true}
+	}
 	var d decimals
 	for i := range n.columns {
 		c := &n.columns[i]

@@ -29,6 +29,7 @@ const (
 // the types that keep each of them. The cells are in the default form of their
 // type. The notes say what is kept otherwise than the schema says.
 //
+// A column of numbers is REAL where all of them are doubles, else it has no type.
 // Integers and numbers that fit neither 64 bits nor a double exactly are kept as
 // text, so that no digit is lost; booleans are 0 and 1; all else is text. Nothing is
 // logged for a roll-back: after an error the file is of no use.
@@ -108,6 +109,7 @@ type target struct {
 	fieldType string
 	kind      storage
 	texts     int64 // numbers that must be text
+	others    int64 // numbers that are no doubles
 }
 
 type writer struct {
@@ -136,6 +138,9 @@ func (w *writer) name(schema *tableschema.Schema) {
 	}
 }
 
+// Lower is a name as SQLite compares it: in any case of ASCII letters.
+func Lower(name string) string { return lower(name) }
+
 func lower(name string) string {
 	b := []byte(name)
 	for i, c := range b {
@@ -163,8 +168,11 @@ func (w *writer) measure(ctx context.Context, rows iter.Seq2[*stream.Batch, erro
 				if b.Null(r, c) {
 					continue
 				}
-				if _, text := bind(kind, b.Cell(r, c)).(string); text {
+				switch bind(kind, b.Cell(r, c)).(type) {
+				case string:
 					w.columns[c].texts++
+				case int64:
+					w.columns[c].others++
 				}
 			}
 		}
@@ -186,7 +194,10 @@ func (c *target) declared(onlyKey bool) string {
 		}
 		return " INTEGER"
 	case asNumber:
-		return ""
+		if c.texts+c.others > 0 {
+			return "" // a number column would round them
+		}
+		return " REAL"
 	case asBoolean:
 		return " BOOLEAN"
 	default: // of the others there is nothing to say

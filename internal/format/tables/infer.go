@@ -120,6 +120,9 @@ func scan(ctx context.Context, open func() (Source, func(), error), o Options) (
 	if c, ok := innermost(r).(*csv.Reader); ok {
 		s.sniffed, s.delimiter = c.Sniffed(), c.Dialect().Delimiter
 		s.inferrer.Delimiter = s.delimiter
+		if dialect, _ := o.Resource["dialect"].(map[string]any); dialect["decimalChar"] != nil {
+			s.inferrer.Decimal, _ = dialect["decimalChar"].(string)
+		}
 	}
 	if s.labels, err = r.Header(); err == io.EOF {
 		err = &format.Error{Code: format.CodeSource, Message: "the file is empty"}

@@ -226,7 +226,7 @@ func openCSV(r io.Reader, name string, o Options) (format.Reader, error) {
 // headerOpen reports whether a resource leaves it open which row is the header.
 func headerOpen(resource map[string]any) bool {
 	dialect, _ := resource["dialect"].(map[string]any)
-	for _, key := range []string{"header", "headerRows", "headerJoin", "commentRows", "commentChar"} {
+	for _, key := range []string{"header", "headerRows", "headerJoin", "commentRows", "commentChar", "skipRows"} {
 		if dialect[key] != nil {
 			return false
 		}

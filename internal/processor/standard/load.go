@@ -366,7 +366,7 @@ func (s *load) Process(ctx context.Context, env *Env, p *Package) (*Package, err
 		return nil, err
 	}
 	r := map[string]any{
-		"name": name, "path": name + ".csv", "format": named, "profile": "tabular-data-resource",
+		"name": name, "path": name + "." + named, "format": named, "profile": "tabular-data-resource",
 		"dpp:streamedFrom": s.from, "dpp:streaming": true,
 	}
 	list, err := s.describe(names, sample)
