@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -180,15 +179,6 @@ func (r *run) database(ctx context.Context, n *node) (*Result, error) {
 	}
 	defer os.RemoveAll(dir)
 	path := filepath.Join(dir, "tables.sqlite")
-	used := map[string]bool{}
-	for _, t := range r.tables() {
-		for _, o := range t.outputs {
-			if o.node == n {
-				used[strings.TrimSuffix(o.resource.Made, "_csv")] = true
-			}
-		}
-	}
-	taken := map[string]bool{}
 	for _, t := range r.tables() {
 		for _, o := range t.outputs {
 			if o.node != n {
@@ -198,15 +188,7 @@ func (r *run) database(ctx context.Context, n *node) (*Result, error) {
 				return nil, err
 			}
 			// As with views, what is made of a CSV has the name of its table.
-			made := strings.TrimSuffix(o.resource.Made, "_csv")
-			name := made
-			for i := 2; taken[sqlite.Lower(name)] || name != made && used[name]; i++ {
-				name = fmt.Sprintf("%s_%d", made, i)
-			}
-			taken[sqlite.Lower(name)] = true
-			if name != made {
-				o.note([]string{fmt.Sprintf("the table %q is the table %q of the database, for SQLite takes its name for another's", made, name)})
-			}
+			name := strings.TrimSuffix(o.resource.Made, "_csv")
 			notes, err := sqlite.Write(ctx, path, name, o.variant.schema, o.variant.kept.Rows)
 			if err != nil {
 				return nil, asInvalid(err)

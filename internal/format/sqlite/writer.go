@@ -138,9 +138,6 @@ func (w *writer) name(schema *tableschema.Schema) {
 	}
 }
 
-// Lower is a name as SQLite compares it: in any case of ASCII letters.
-func Lower(name string) string { return lower(name) }
-
 func lower(name string) string {
 	b := []byte(name)
 	for i, c := range b {
