@@ -22,8 +22,10 @@ func main() {
 		os.Stderr.WriteString("specstore: " + err.Error() + "\n")
 		os.Exit(2)
 	}
+	info, err := os.Stdout.Stat()
+	terminal := err == nil && info.Mode()&os.ModeCharDevice != 0
 	os.Exit(cli.Run(ctx, cli.Env{
-		Args: os.Args[1:], Getenv: os.Getenv, Now: time.Now, Dir: dir,
+		Args: os.Args[1:], Getenv: os.Getenv, Now: time.Now, Dir: dir, Terminal: terminal,
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		LimitMemory: func(bytes int64) { debug.SetMemoryLimit(bytes) },
 	}))

@@ -26,6 +26,8 @@ type Env struct {
 	Stderr io.Writer
 	Now    func() time.Time
 	Dir    string // the working folder
+	// Terminal says that Stdout is a terminal.
+	Terminal bool
 	// LimitMemory sets what the garbage collector aims to keep the process under, in
 	// bytes; nil leaves it as it is.
 	LimitMemory func(bytes int64)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -247,8 +248,8 @@ func planLocal(raw map[string]any, now time.Time) ([]plan.Pipeline, error) {
 	})
 }
 
-func writeJSON(w interface{ Write([]byte) (int, error) }, v any) error {
-	enc := json.NewEncoder(w)
+func writeJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(&plainText{w: w, form: jsonText})
 	enc.SetEscapeHTML(false)
 	return enc.Encode(v)
 }

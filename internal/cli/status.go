@@ -132,7 +132,7 @@ func show(ctx context.Context, env *Env, cl *client.Client, dataset, rev string,
 	}
 	out := env.text
 	if asJSON {
-		out = env.Stdout
+		out = &plainText{w: env.Stdout, form: jsonText}
 	}
 	err = showStatus(out, status, asJSON)
 	if asJSON {

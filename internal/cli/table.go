@@ -227,9 +227,9 @@ Exit codes: 0 done, 1 the file cannot be read, 2 wrong usage.`,
 			}
 			t.notes(found.Notes, quiet)
 			if explain && !asJSON {
-				return t.failed(explainInference(env.Stdout, found))
+				return t.failed(explainInference(env.text, found))
 			}
-			return t.failed(printSchema(env.Stdout, found, asJSON))
+			return t.failed(printSchema(&plainText{w: env.Stdout, form: jsonText}, found, asJSON))
 		},
 	}
 	flags.add(cmd)
@@ -328,6 +328,10 @@ or with --json as one JSON array a line.
 With --json the header comes first, null where there is none. Cells of text formats
 are texts; those of formats with types are JSON values, dates as ISO text.
 
+A terminal gets control characters, and those that turn the direction of letters, as
+escapes such as \x1b. Where the output goes to a file or a program, CSV has them as they
+stand in the file. JSON has them as its own escapes in both cases: it is the same text.
+
 Exit codes: 0 done, 1 the file cannot be read (to its end), 2 wrong usage.`,
 		Example: "  specstore cat data.csv.gz | head\n  specstore cat data.geojson --json",
 		Args:    oneArg,
@@ -365,9 +369,13 @@ func (t *tableFile) cat(ctx context.Context, asJSON, quiet bool) error {
 	if err != nil {
 		return err
 	}
-	var w rowPrinter = &csvPrinter{csv.NewWriter(t.env.Stdout)}
+	out := t.env.Stdout
+	if t.env.Terminal {
+		out = &plainText{w: out, form: tableText}
+	}
+	var w rowPrinter = &csvPrinter{csv.NewWriter(out)}
 	if asJSON {
-		if w, err = newJSONPrinter(t.env.Stdout); err != nil {
+		if w, err = newJSONPrinter(&plainText{w: t.env.Stdout, form: jsonText}); err != nil {
 			return err
 		}
 	}

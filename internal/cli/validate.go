@@ -45,7 +45,7 @@ Exit codes: 0 valid, 1 not valid, 2 wrong usage or description.`,
 			case asJSON:
 				err = writeJSON(env.Stdout, result)
 			case asCSV:
-				err = result.list(env.Stdout)
+				err = result.list(&plainText{w: env.Stdout, form: tableText})
 			default:
 				err = result.print(env.text, quiet)
 			}
@@ -61,7 +61,7 @@ Exit codes: 0 valid, 1 not valid, 2 wrong usage or description.`,
 	f := cmd.Flags()
 	f.StringVar(&schema, "schema", "", "Table Schema `file` of a data file")
 	f.BoolVar(&asJSON, "json", false, "print the result as JSON")
-	f.BoolVar(&asCSV, "csv", false, "print what is wrong as CSV, a row an error")
+	f.BoolVar(&asCSV, "csv", false, "print what is wrong as CSV, a row an error; control characters as escapes")
 	cmd.MarkFlagsMutuallyExclusive("json", "csv")
 	f.BoolVarP(&quiet, "quiet", "q", false, "print what is wrong only")
 	return cmd
