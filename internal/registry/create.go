@@ -90,7 +90,7 @@ func (s *Store) CreateRevision(ctx context.Context, n New) (*Revision, error) {
 		findability = "private"
 	}
 	var repeated string
-	takesName := false
+	takesName, logged := false, false
 	attempt := func(ctx context.Context, tx sqldb.Tx) error {
 		if takesName {
 			takeNames(ctx, tx)
@@ -129,10 +129,11 @@ func (s *Store) CreateRevision(ctx context.Context, n New) (*Revision, error) {
 		}
 		touch(ctx, tx, n.Uploads, n.CreatedAt)
 		var created int64
-		var internal string
+		var internal, said string
+		fresh := newInternalID()
 		err := tx.QueryRow(ctx, `
-			INSERT INTO dataset (identifier, owner, created_at, updated_at, scheduled_for, findability, last_revision, internal_id, schedule)
-			VALUES ($1, $2, $3, $3, $4, $5, 1, $6, $7)
+			INSERT INTO dataset (identifier, owner, created_at, updated_at, scheduled_for, findability, last_revision, internal_id, schedule, logged_findability)
+			VALUES ($1, $2, $3, $3, $4, $5, 1, $6, $7, $5)
 			ON CONFLICT (identifier) DO UPDATE SET updated_at = $3,
 				scheduled_for = CASE
 					WHEN $8 = 'schedule' THEN dataset.scheduled_for
@@ -141,6 +142,8 @@ func (s *Store) CreateRevision(ctx context.Context, n New) (*Revision, error) {
 				schedule = CASE WHEN $8 = 'schedule' THEN dataset.schedule ELSE $7 END,
 				schedule_failures = CASE WHEN $8 = 'schedule' THEN dataset.schedule_failures ELSE 0 END,
 				schedule_paused = CASE WHEN $8 = 'schedule' THEN dataset.schedule_paused END,
+				logged_pause = CASE WHEN $8 = 'schedule' THEN dataset.logged_pause ELSE 0 END,
+				logged_findability = CASE WHEN dataset.deleted_at IS NULL THEN dataset.logged_findability ELSE $5 END,
 				created_at = CASE WHEN dataset.deleted_at IS NULL THEN dataset.created_at ELSE $3 END,
 				findability = CASE
 					WHEN dataset.deleted_at IS NOT NULL THEN $5
@@ -151,9 +154,9 @@ func (s *Store) CreateRevision(ctx context.Context, n New) (*Revision, error) {
 				released_revision = CASE WHEN dataset.deleted_at IS NULL THEN dataset.released_revision END,
 				released_at = CASE WHEN dataset.deleted_at IS NULL THEN dataset.released_at END,
 				deleted_at = NULL, last_revision = dataset.last_revision + 1
-			RETURNING last_revision, created_at, findability, internal_id`,
-			r.DatasetID, n.OwnerID, at, sqldb.Micros(n.ScheduledFor), findability, newInternalID(), text(string(n.Schedule)), cause).
-			Scan(&r.Number, &created, &r.Findability, &internal)
+			RETURNING last_revision, created_at, findability, internal_id, logged_findability`,
+			r.DatasetID, n.OwnerID, at, sqldb.Micros(n.ScheduledFor), findability, fresh, text(string(n.Schedule)), cause).
+			Scan(&r.Number, &created, &r.Findability, &internal, &said)
 		isNew := count >= 0
 		switch {
 		case err != nil:
@@ -208,7 +211,16 @@ func (s *Store) CreateRevision(ctx context.Context, n New) (*Revision, error) {
 			text(n.IdempotencyKey), text(n.IdempotencyHash), findability, string(n.Spec), f.seq, internal, cause)
 		s.tell(ctx, tx, r.ID)
 		if n.Enqueue != nil {
-			return n.Enqueue(ctx, tx)
+			if err := n.Enqueue(ctx, tx); err != nil {
+				return err
+			}
+		}
+		if logged = internal == fresh || r.Findability != said; logged {
+			if internal == fresh {
+				logCreated.queue(ctx, tx, internal, at)
+			}
+			noteFindability(ctx, tx, internal, at)
+			s.tellChange(ctx, tx)
 		}
 		return nil
 	}
@@ -216,6 +228,9 @@ func (s *Store) CreateRevision(ctx context.Context, n New) (*Revision, error) {
 	if errors.Is(err, errTakesName) {
 		takesName = true
 		err = s.db.Tx(ctx, attempt)
+	}
+	if logged {
+		s.changed(r.DatasetID)
 	}
 	if errors.Is(err, errRepeated) {
 		return s.Flow(ctx, repeated, WithPipelines)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/datahq/specstore/internal/sqldb"
@@ -74,9 +75,16 @@ func (s *Store) Prune(ctx context.Context, before time.Time) error {
 // channel is where processes that share a database tell each other of changes.
 const channel = "specstore_flow"
 
-// Listen makes watchers hear of changes that other processes make, until ctx ends.
-// On SQLite there are none, and it returns at once.
+// Listen makes watchers hear of changes that other processes make, and reads the change log
+// for what is kept of it, until ctx ends. On SQLite there are no others, and it returns at
+// once.
 func (s *Store) Listen(ctx context.Context) {
+	if s.db.Single() {
+		return
+	}
+	var following sync.WaitGroup
+	defer following.Wait()
+	following.Go(func() { s.followFiles(ctx) })
 	s.db.Listen(ctx, channel, func(flowID string) {
 		if flowID != "" {
 			s.wake(flowID)

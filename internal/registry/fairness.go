@@ -57,9 +57,9 @@ func (s *Store) MakeRoom(ctx context.Context, since time.Time, enqueue Enqueue) 
 		string(Embedded), since.UnixMicro()); err != nil || !waits {
 		return "", err
 	}
-	changed := false
+	var done news
 	err = s.db.Tx(ctx, func(ctx context.Context, tx sqldb.Tx) error {
-		flowID = ""
+		flowID, done = "", news{}
 		// Of several processes that look one acts, and the others see what it did.
 		tx.Queue(ctx, nil, `INSERT INTO setting (name, value) VALUES ($1, '') ON CONFLICT (name) DO UPDATE SET value = setting.value`, fairShare)
 		shares, err := readShares(ctx, tx, since)
@@ -87,16 +87,12 @@ func (s *Store) MakeRoom(ctx context.Context, since time.Time, enqueue Enqueue) 
 		if err := giveBack(ctx, tx, f, enqueue); err != nil {
 			return err
 		}
-		if changed, err = f.save(ctx, tx); err == nil && changed {
-			s.tell(ctx, tx, flowID)
-		}
+		done, err = s.save(ctx, tx, f)
 		return err
 	})
+	s.spread(done)
 	if err != nil {
 		return "", err
-	}
-	if changed && flowID != "" {
-		s.wake(flowID)
 	}
 	return flowID, nil
 }

@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"database/sql"
+	"time"
 
 	"github.com/datahq/specstore/internal/sqldb"
 )
@@ -54,7 +55,19 @@ const namedFileColumns = `SELECT d.internal_id, f.sha256, d.owner, d.findability
 // File finds a file of a dataset that is not deleted: one that any of its revisions names
 // with that hash and path. It fails with NotFound.
 func (s *Store) File(ctx context.Context, datasetID, artifact, path, sha256 string) (*NamedFile, error) {
-	return s.namedFile(ctx, namedFileColumns+`f.sha256 = $2 AND f.artifact = $3 AND f.path = $4 LIMIT 1`, datasetID, sha256, artifact, path)
+	name := fileName{artifact, path, sha256}
+	kept, ok, changes, ask := s.files.get(datasetID, name, time.Now())
+	if ask {
+		s.wake(changeNews)
+	}
+	if ok {
+		return &kept, nil
+	}
+	f, err := s.namedFile(ctx, namedFileColumns+`f.sha256 = $2 AND f.artifact = $3 AND f.path = $4 LIMIT 1`, datasetID, sha256, artifact, path)
+	if err == nil {
+		s.files.put(datasetID, name, *f, changes)
+	}
+	return f, err
 }
 
 // Descriptor finds the descriptor of a pipeline of a revision: by the revision's number

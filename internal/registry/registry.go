@@ -45,6 +45,7 @@ type Store struct {
 	now    func() time.Time
 	engine string
 
+	files    fileCache
 	mu       sync.Mutex
 	watchers map[string]map[chan struct{}]struct{}
 }
@@ -74,6 +75,7 @@ func Open(ctx context.Context, db *sqldb.DB, o Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{db: db, now: o.Now, engine: o.EngineVersion, watchers: map[string]map[chan struct{}]struct{}{}}
+	s.files.alone = db.Single()
 	if s.now == nil {
 		s.now = time.Now
 	}
@@ -249,8 +251,9 @@ func (s *Store) change(ctx context.Context, flowID string, fn func(*flow) error)
 }
 
 func (s *Store) changeTx(ctx context.Context, flowID string, fn func(context.Context, sqldb.Tx, *flow) error) error {
-	changed := false
-	if err := s.db.Tx(ctx, func(ctx context.Context, tx sqldb.Tx) error {
+	var done news
+	err := s.db.Tx(ctx, func(ctx context.Context, tx sqldb.Tx) error {
+		done = news{}
 		f, err := lock(ctx, tx, flowID, s.now().UnixMicro())
 		if err != nil {
 			return err
@@ -258,15 +261,41 @@ func (s *Store) changeTx(ctx context.Context, flowID string, fn func(context.Con
 		if err := fn(ctx, tx, f); err != nil {
 			return err
 		}
-		if changed, err = f.save(ctx, tx); err == nil && changed {
-			s.tell(ctx, tx, flowID)
-		}
+		done, err = s.save(ctx, tx, f)
 		return err
-	}); err != nil {
-		return err
+	})
+	s.spread(done)
+	return err
+}
+
+// news is what a transaction has changed, for those who wait for it: a flow, and a dataset
+// of which something may stand in the change log. Either may be empty.
+type news struct{ flowID, datasetID string }
+
+// save writes what was changed in a flow, and lets other processes know of it.
+func (s *Store) save(ctx context.Context, tx sqldb.Tx, f *flow) (done news, err error) {
+	changed, logged, err := f.save(ctx, tx)
+	if err != nil {
+		return news{}, err
 	}
 	if changed {
-		s.wake(flowID)
+		done.flowID = f.id
+		s.tell(ctx, tx, f.id)
 	}
-	return nil
+	if logged {
+		done.datasetID = f.dataset
+		s.tellChange(ctx, tx)
+	}
+	return done, nil
+}
+
+// spread makes news known in this process. It is to be called when the transaction has
+// ended, also where that failed: it may have been done all the same.
+func (s *Store) spread(done news) {
+	if done.datasetID != "" {
+		s.changed(done.datasetID)
+	}
+	if done.flowID != "" {
+		s.wake(done.flowID)
+	}
 }

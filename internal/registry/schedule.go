@@ -111,12 +111,19 @@ func (s *Store) ScheduleFailed(ctx context.Context, d Due, next time.Time, reaso
 		}
 		countScheduled(ctx, tx, d.DatasetID, Failed, reason)
 		var why sql.NullString
-		if err := tx.QueryRow(ctx, `SELECT schedule_paused FROM dataset WHERE identifier = $1`, d.DatasetID).Scan(&why); err != nil {
+		var internal string
+		if err := tx.QueryRow(ctx, `SELECT schedule_paused, internal_id FROM dataset WHERE identifier = $1`, d.DatasetID).Scan(&why, &internal); err != nil {
 			return err
 		}
-		paused = why.Valid
+		if paused = why.Valid; paused {
+			notePause(ctx, tx, internal, s.now().UnixMicro())
+			s.tellChange(ctx, tx)
+		}
 		return nil
 	})
+	if paused {
+		s.changed(d.DatasetID)
+	}
 	return paused, err
 }
 

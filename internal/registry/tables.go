@@ -118,8 +118,9 @@ const (
 	thatRow = ` WHERE pipeline_id = $1`
 )
 
-// save writes what was changed in a flow, and folds it when it has ended.
-func (f *flow) save(ctx context.Context, tx sqldb.Tx) (changed bool, err error) {
+// save writes what was changed in a flow, and folds it when it has ended. logged reports
+// whether something may stand in the change log because of that.
+func (f *flow) save(ctx context.Context, tx sqldb.Tx) (changed, logged bool, err error) {
 	for _, p := range f.rows {
 		if !p.changed {
 			continue
@@ -137,10 +138,10 @@ func (f *flow) save(ctx context.Context, tx sqldb.Tx) (changed bool, err error) 
 		}
 	}
 	if len(f.events) == 0 {
-		return changed, nil
+		return changed, false, nil
 	}
 	if err := f.writeEvents(ctx, tx); err != nil {
-		return false, err
+		return false, false, err
 	}
 	state := derive(f.rows)
 	tx.Queue(ctx, nil, `
@@ -149,17 +150,17 @@ func (f *flow) save(ctx context.Context, tx sqldb.Tx) (changed bool, err error) 
 		WHERE revision_id = $1`,
 		f.id, state.Stored(), f.attempt, f.restarts, micros(f.started), text(f.descriptor), f.now, f.seq)
 	if !state.Ended() {
-		return true, nil
+		return true, false, nil
 	}
 	// The logs are read at the end only: no event needs them.
 	all, err := readRows(ctx, tx, f.id, true)
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	failures, logs, stats := summary(f.id, all)
 	folded, err := fold(all)
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	tx.Queue(ctx, nil, `
 		UPDATE dataset_revision SET pipelines = $2, errors = $3, logs = $4, stats = $5, finished_at = $6, holder = NULL, content_digest = $7
@@ -172,7 +173,22 @@ func (f *flow) save(ctx context.Context, tx sqldb.Tx) (changed bool, err error) 
 	if f.cause == CauseSchedule {
 		countScheduled(ctx, tx, f.dataset, state, strings.Join(failures[:min(len(failures), 1)], ""))
 	}
-	return true, nil
+	return true, f.log(ctx, tx, state), nil
+}
+
+// log adds to the change log what the end of a flow has changed of its dataset.
+func (f *flow) log(ctx context.Context, tx sqldb.Tx, state State) bool {
+	switch {
+	case state == Succeeded:
+		// A revision succeeds once, so it was released just now if it is.
+		logReleased.queue(ctx, tx, f.internal, f.now, f.number)
+		noteFindability(ctx, tx, f.internal, f.now)
+	case state == Failed && f.cause == CauseSchedule:
+		notePause(ctx, tx, f.internal, f.now)
+	default:
+		return false
+	}
+	return true
 }
 
 // release makes a revision that succeeded the released one, unless a later one is, and

@@ -28,7 +28,7 @@ func (s *Store) Delete(ctx context.Context, d Deletion) error {
 		return errNotFound
 	}
 	var internal string
-	if err := s.db.Tx(ctx, func(ctx context.Context, tx sqldb.Tx) error {
+	err := s.db.Tx(ctx, func(ctx context.Context, tx sqldb.Tx) error {
 		var owner string
 		var through, last int64
 		var scheduled sql.NullInt64
@@ -50,10 +50,15 @@ func (s *Store) Delete(ctx context.Context, d Deletion) error {
 		tx.Queue(ctx, nil, `
 			UPDATE dataset SET deleted_at = $2, deleted_through = last_revision, scheduled_for = NULL WHERE identifier = $1`,
 			d.DatasetID, now.UnixMicro())
-		return s.note(ctx, tx, d.By, "delete", d.DatasetID, map[string]any{
+		err = s.note(ctx, tx, d.By, "delete", d.DatasetID, map[string]any{
 			"internal_id": internal, "first_revision": through + 1, "last_revision": last, "erase_at": now.Add(d.Trash).UTC(),
 		})
-	}); err != nil {
+		logDeleted.queue(ctx, tx, internal, now.UnixMicro())
+		s.tellChange(ctx, tx)
+		return err
+	})
+	s.changed(d.DatasetID)
+	if err != nil {
 		return err
 	}
 	return s.CancelDeleted(ctx, internal, d.Reason)
@@ -100,6 +105,7 @@ func (s *Store) Restore(ctx context.Context, datasetID, by string, maxDatasets i
 	if !storable(datasetID) {
 		return errNotFound
 	}
+	defer s.changed(datasetID)
 	return s.db.Tx(ctx, func(ctx context.Context, tx sqldb.Tx) error {
 		// The owner's row is the lock under which the datasets are counted.
 		tx.Queue(ctx, nil, `UPDATE owner SET name = name WHERE id = (SELECT owner FROM dataset WHERE identifier = $1)`, datasetID)
@@ -140,7 +146,10 @@ func (s *Store) Restore(ctx context.Context, datasetID, by string, maxDatasets i
 		}
 		tx.Queue(ctx, nil, `
 			UPDATE dataset SET deleted_at = NULL, deleted_through = $2, scheduled_for = $3 WHERE identifier = $1`, datasetID, first-1, scheduled)
-		return s.note(ctx, tx, by, "restore", datasetID, map[string]any{"internal_id": internal, "first_revision": first})
+		err = s.note(ctx, tx, by, "restore", datasetID, map[string]any{"internal_id": internal, "first_revision": first})
+		logRestored.queue(ctx, tx, internal, s.now().UnixMicro())
+		s.tellChange(ctx, tx)
+		return err
 	})
 }
 
@@ -261,15 +270,16 @@ func (s *Store) EraseRecords(ctx context.Context, e Erasure) error {
 }
 
 func (s *Store) eraseSome(ctx context.Context, e Erasure) (left bool, err error) {
+	defer s.changed(e.DatasetID)
 	err = s.db.Tx(sqldb.Slow(ctx), func(ctx context.Context, tx sqldb.Tx) error {
 		left = false
-		var by string
+		var by, owner string
 		var first, last, files, bytes, uploads, at int64
 		// Of several processes one at a time is here.
 		err := tx.QueryRow(ctx, `
 			UPDATE trash SET erasing = 1 WHERE internal_id = $1 AND erasing = 1
-			RETURNING deleted_by, first_revision, last_revision, files, bytes, uploads, deleted_at`, e.InternalID).
-			Scan(&by, &first, &last, &files, &bytes, &uploads, &at)
+			RETURNING deleted_by, owner, first_revision, last_revision, files, bytes, uploads, deleted_at`, e.InternalID).
+			Scan(&by, &owner, &first, &last, &files, &bytes, &uploads, &at)
 		if noRows(err) {
 			return nil // another process was done
 		}
@@ -292,13 +302,17 @@ func (s *Store) eraseSome(ctx context.Context, e Erasure) (left bool, err error)
 		// The name stays with its last number, which is not used again.
 		tx.Queue(ctx, nil, `
 			UPDATE dataset SET internal_id = '', spec = NULL, findability = 'private', released_revision = NULL, released_at = NULL,
+				logged_findability = 'private', logged_pause = 0,
 				schedule = NULL, schedule_failures = 0, schedule_paused = NULL, schedule_last_due = NULL, schedule_last_revision = NULL
 			WHERE identifier = $2 AND internal_id = $1`, e.InternalID, e.DatasetID)
 		tx.Queue(ctx, nil, `DELETE FROM trash WHERE internal_id = $1`, e.InternalID)
-		return s.note(ctx, tx, by, "erase", e.DatasetID, map[string]any{
+		err = s.note(ctx, tx, by, "erase", e.DatasetID, map[string]any{
 			"internal_id": e.InternalID, "first_revision": first, "last_revision": last, "deleted_at": fromMicros(at),
 			"files": files, "bytes": bytes, "uploads": uploads,
 		})
+		noteErased(ctx, tx, e.InternalID, e.DatasetID, owner, s.now().UnixMicro())
+		s.tellChange(ctx, tx)
+		return err
 	})
 	return left, err
 }
