@@ -354,6 +354,7 @@ func randomTrash(t *testing.T, f *fixture, r *rand.Rand) {
 				if err := f.CollectGarbage(ctx, 0); err != nil && ctx.Err() == nil && !errs.Is(err, errs.Unavailable) {
 					t.Errorf("collecting: %v", err)
 				}
+				time.Sleep(5 * time.Millisecond) // leaves the processors to the others
 			}
 		})
 	}
