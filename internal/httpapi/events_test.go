@@ -80,10 +80,11 @@ type begun struct {
 }
 
 func (b *begun) Write(p []byte) (int, error) {
+	n, err := b.ResponseRecorder.Write(p)
 	if strings.Contains(string(p), "id: 1\n") {
-		b.once.Do(func() { close(b.yes) })
+		b.once.Do(func() { close(b.yes) }) // the answer is looked at from here on
 	}
-	return b.ResponseRecorder.Write(p)
+	return n, err
 }
 
 // TestWatchersTogether: all together are bounded, too.
