@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/datahq/specstore/internal/errs"
@@ -33,7 +34,23 @@ type Client struct {
 	base   *url.URL
 	client *http.Client
 	style  Style
+	probe  probe
 }
+
+// probe is the last answer to whether the service is there, which those that ask at the
+// same time, or soon after, share.
+type probe struct {
+	mu      sync.Mutex
+	running chan struct{} // closed when the one that runs has ended; nil: none runs
+	until   time.Time     // how long err holds
+	err     error
+}
+
+// How long the answer to a probe holds: a service that is back is soon found to be so.
+const (
+	probeFor       = time.Second
+	failedProbeFor = 200 * time.Millisecond
+)
 
 // New makes a client for the service at a URL, such as http://pipelines:5000/, that is
 // spoken to in a style. It asks nothing yet. A URL that is not understood gives Invalid.
@@ -46,15 +63,52 @@ func New(address string, style Style) (*Client, error) {
 	if base.User != nil || base.RawQuery != "" || base.Fragment != "" {
 		return nil, errs.New(errs.Invalid, "dpp.New", "the URL has more than a scheme, host, port and path")
 	}
-	return &Client{base.JoinPath("/"), &http.Client{
+	return &Client{base: base.JoinPath("/"), client: &http.Client{
 		// What it redirects to is not the service that was named.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}, style}, nil
+	}, style: style}, nil
 }
 
 // Probe asks whether the service answers at all. Where it does not within 3 seconds
-// the error is Unavailable.
+// the error is Unavailable. Those that ask at the same time share one answer, which holds
+// for a second, and a failure for a fifth of one.
 func (c *Client) Probe(ctx context.Context) error {
+	p := &c.probe
+	p.mu.Lock()
+	for {
+		if time.Now().Before(p.until) {
+			defer p.mu.Unlock()
+			return p.err
+		}
+		running := p.running
+		if running == nil {
+			break
+		}
+		p.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-running:
+		}
+		p.mu.Lock()
+	}
+	ended := make(chan struct{})
+	p.running = ended
+	p.mu.Unlock()
+	err := c.ProbeNow(context.WithoutCancel(ctx)) // others wait for it
+	holds := probeFor
+	if err != nil {
+		holds = failedProbeFor
+	}
+	p.mu.Lock()
+	p.running, p.err, p.until = nil, err, time.Now().Add(holds)
+	p.mu.Unlock()
+	close(ended)
+	return err
+}
+
+// ProbeNow is [Client.Probe] with an answer of its own.
+func (c *Client) ProbeNow(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, probeTimeout, errors.New("no answer in time"))
 	defer cancel()
 	res, err := c.get(ctx, c.base)

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -93,5 +95,43 @@ func TestAway(t *testing.T) {
 		if err := c.Refresh(ctx); err == nil {
 			t.Error("refreshed")
 		}
+	}
+}
+
+// TestProbeIsShared: those that ask at the same time, and soon after, share one request.
+func TestProbeIsShared(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int64
+	hold := make(chan struct{})
+	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		asked.Add(1)
+		<-hold
+	}))
+	defer s.Close()
+	c := testkit.Must(dpp.New(s.URL, dpp.Auto))(t)
+	// Who goes away does not end it for the others.
+	gone, leave := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = c.Probe(gone) })
+	for asked.Load() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	leave()
+	for range 50 {
+		wg.Go(func() {
+			if err := c.Probe(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	close(hold)
+	wg.Wait()
+	for range 10 {
+		if err := c.Probe(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	if n := asked.Load(); n > 2 { // a machine that stood still for a second asks again
+		t.Errorf("the service was asked %d times for 61 answers", n)
 	}
 }

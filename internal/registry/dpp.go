@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -21,39 +22,74 @@ type OpenPipeline struct {
 	Updated      int64 // when news of it was last recorded, in microseconds; only to be compared
 }
 
+// someFlows is how many flows one statement asks for by name.
+const someFlows = 50
+
 // EachOpen calls fn for every pipeline of the open flows of a runner: flows in the
 // order in which they were accepted, of each the parents first. fn runs inside a
 // transaction that reads: it must be quick and must not use the database.
 func (s *Store) EachOpen(ctx context.Context, runner Runner, fn func(OpenPipeline)) error {
 	return s.db.Read(ctx, func(ctx context.Context, tx sqldb.Tx) error {
-		rows, err := tx.Query(ctx, `
+		return eachOpen(ctx, tx, "", fn, string(runner))
+	})
+}
+
+// EachOpenOf is [Store.EachOpen] for flows of these IDs; those that are not open are left
+// out.
+func (s *Store) EachOpenOf(ctx context.Context, runner Runner, flows []string, fn func(OpenPipeline)) error {
+	return s.db.Read(ctx, func(ctx context.Context, tx sqldb.Tx) error {
+		for some := range slices.Chunk(flows, someFlows) {
+			// Statements are prepared: there is one text for any number of flows.
+			args := make([]any, 1+someFlows)
+			args[0] = string(runner)
+			for i := range someFlows {
+				args[1+i] = some[min(i, len(some)-1)]
+			}
+			if err := eachOpen(ctx, tx, ofSomeFlows, fn, args...); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// ofSomeFlows is the condition that a flow is one of someFlows.
+var ofSomeFlows = func() string {
+	places := make([]string, someFlows)
+	for i := range places {
+		places[i] = "$" + strconv.Itoa(i+2)
+	}
+	return " AND r.revision_id IN (" + strings.Join(places, ", ") + ")"
+}()
+
+func eachOpen(ctx context.Context, tx sqldb.Tx, condition string, fn func(OpenPipeline), args ...any) error {
+	rows, err := tx.Query(ctx, `
 			SELECT p.flow_id, r.attempt, p.pipeline_id, p.status, p.dependencies, p.updated_at
 			FROM dataset_revision r JOIN pipelines p ON p.flow_id = r.revision_id
-			WHERE r.runner = $1 AND r.status IN ('pending', 'running')
-			ORDER BY r.queued_at, r.revision_id, p.position, p.pipeline_id`, string(runner))
-		if err != nil {
+			WHERE r.runner = $1 AND r.status IN ('pending', 'running')`+condition+`
+			ORDER BY r.queued_at, r.revision_id, p.position, p.pipeline_id`, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var p OpenPipeline
+		var state string
+		var dependencies sql.NullString
+		var updated sql.NullInt64
+		if err := rows.Scan(&p.FlowID, &p.Attempt, &p.ID, &state, &dependencies, &updated); err != nil {
 			return err
 		}
-		defer rows.Close()
-		for rows.Next() {
-			var p OpenPipeline
-			var state string
-			var dependencies sql.NullString
-			var updated sql.NullInt64
-			if err := rows.Scan(&p.FlowID, &p.Attempt, &p.ID, &state, &dependencies, &updated); err != nil {
-				return err
-			}
-			if p.State, err = ParseState(state); err != nil {
-				return err
-			}
-			for _, d := range parseLines(dependencies.String) {
-				p.Dependencies = append(p.Dependencies, strings.TrimPrefix(d, "./"))
-			}
-			p.Updated = updated.Int64
-			fn(p)
+		if p.State, err = ParseState(state); err != nil {
+			return err
 		}
-		return rows.Err()
-	})
+		for _, d := range parseLines(dependencies.String) {
+			p.Dependencies = append(p.Dependencies, strings.TrimPrefix(d, "./"))
+		}
+		p.Updated = updated.Int64
+		fn(p)
+	}
+	return rows.Err()
 }
 
 // Details gives the steps of a pipeline of an open flow of the runner dpp, nil where

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -37,9 +38,20 @@ type news struct {
 	nudge chan struct{}
 	mu    sync.Mutex
 	taken map[string]int64 // pipelines that the service queued, and of which attempt
+	flows map[string]bool  // that something happened to
 }
 
-func newNews() *news { return &news{nudge: make(chan struct{}, 1), taken: map[string]int64{}} }
+func newNews() *news {
+	return &news{nudge: make(chan struct{}, 1), taken: map[string]int64{}, flows: map[string]bool{}}
+}
+
+// of notes that something happened to a flow, and asks for a look soon. It never waits.
+func (n *news) of(flow string) {
+	n.mu.Lock()
+	n.flows[flow] = true
+	n.mu.Unlock()
+	n.wake()
+}
 
 // wake asks for a look soon. It never waits.
 func (n *news) wake() {
@@ -52,21 +64,36 @@ func (n *news) wake() {
 // heard notes an update. It never waits: the service stands still until its update is
 // answered.
 func (n *news) heard(e registry.Event) {
+	id := registry.Unalias(e.Pipeline)
 	if e.Kind == registry.KindQueue {
 		n.mu.Lock()
-		n.taken[registry.Unalias(e.Pipeline)] = e.Outside
+		n.taken[id] = e.Outside
 		n.mu.Unlock()
 	}
-	n.wake()
+	n.of(flowOf(id))
 }
 
-// drain gives the pipelines that were queued since the last call.
-func (n *news) drain() map[string]int64 {
+// flowOf is the ID of a pipeline's flow, which is its first three parts.
+func flowOf(pipeline string) string {
+	at := 0
+	for range 3 {
+		next := strings.IndexByte(pipeline[at:], '/')
+		if next < 0 {
+			return pipeline
+		}
+		at += next + 1
+	}
+	return pipeline[:at-1]
+}
+
+// drain gives the pipelines that were queued since the last call, and the flows that
+// something happened to.
+func (n *news) drain() (taken map[string]int64, flows map[string]bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	taken := n.taken
-	n.taken = map[string]int64{}
-	return taken
+	taken, flows = n.taken, n.flows
+	n.taken, n.flows = map[string]int64{}, map[string]bool{}
+	return taken, flows
 }
 
 // sighting is what is known of a pipeline that the service should be at: it runs, or
@@ -77,7 +104,17 @@ type sighting struct {
 	silent time.Duration // since the last sign of it
 	log    int           // bytes that it had logged
 	says   string        // the service, when it was last asked
-	round  int64
+	// patience is the silence after which it is asked for next, where news of its flow was
+	// lost before.
+	patience time.Duration
+}
+
+// openFlow is what the process saw of a flow when it last read it.
+type openFlow struct {
+	ready []*sighting
+	// deaf says that the service ended a pipeline of it and no hook told so: it is asked
+	// for what comes after it at once.
+	deaf bool
 }
 
 // dispatcher keeps a pipelines service at work, and hears what its hooks did not say.
@@ -85,9 +122,11 @@ type sighting struct {
 type dispatcher struct {
 	*Service
 	every time.Duration // PollEvery
-	seen  map[string]*sighting
-	quiet time.Duration // since any sign of the service's work
-	round int64
+	gap   time.Duration // lookGap
+	flows map[string]*openFlow
+	order []string          // of the flows, as they were accepted; some may have ended
+	whole bool              // all flows are read at the next look
+	quiet time.Duration     // since any sign of the service's work
 	last  time.Time         // of the look before
 	style dpp.Style         // "" where it must be found out
 	named dpp.Style         // the one that was logged last
@@ -102,7 +141,8 @@ type dispatcher struct {
 // [registry.Store.Apply], as a hook's news does. Without a service it returns at once.
 //
 // A hook may be lost, and the service may be. It is told again while something could
-// run that it has not queued; it is asked for what it told nothing of for [PollEvery];
+// run that it has not queued; it is asked for what it told nothing of for [PollEvery], and
+// at once for what has become ready in a flow whose hooks are lost;
 // and what it gives no sign of for the time that was set fails.
 func (s *Service) Dispatch(ctx context.Context) { s.dispatch(ctx, PollEvery) }
 
@@ -110,16 +150,17 @@ func (s *Service) dispatch(ctx context.Context, every time.Duration) {
 	if s.DPP == nil {
 		return
 	}
-	d := &dispatcher{Service: s, every: every, seen: map[string]*sighting{}, runs: map[string]string{}}
+	d := &dispatcher{Service: s, every: every, gap: min(lookGap, every), flows: map[string]*openFlow{}, runs: map[string]string{}}
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	gap := min(lookGap, every)
 	d.look(ctx, true)
 	for {
 		poll := false
 		var soon <-chan time.Time
-		if d.style == dpp.Runner && len(d.seen) > 0 {
+		if d.style == dpp.Runner && len(d.flows) > 0 {
 			soon = time.After(min(runnerEvery, every))
+		} else if d.deaf() {
+			soon = time.After(d.gap)
 		}
 		select {
 		case <-ctx.Done():
@@ -133,14 +174,14 @@ func (s *Service) dispatch(ctx context.Context, every time.Duration) {
 		select { // news that comes meanwhile is looked at once
 		case <-ctx.Done():
 			return
-		case <-time.After(gap):
+		case <-time.After(d.gap):
 		}
 	}
 }
 
 // look does once what there is to do. poll says that it is time to ask.
 func (d *dispatcher) look(ctx context.Context, poll bool) {
-	ready, err := d.see(ctx)
+	ready, err := d.see(ctx, poll)
 	if err != nil {
 		d.last = time.Time{}
 		if ctx.Err() == nil {
@@ -174,71 +215,142 @@ func (d *dispatcher) look(ctx context.Context, poll bool) {
 		d.tell(ctx, ready)
 	case dpp.Poll, dpp.Auto:
 	}
-	// What is about to be given up is asked for once more.
-	if d.style != dpp.Runner && (poll || slices.ContainsFunc(ready, d.late)) {
-		d.ask(ctx, ready)
+	if d.style != dpp.Runner {
+		// What is about to be given up is asked for once more.
+		d.ask(ctx, ready, poll || slices.ContainsFunc(ready, d.late))
 	}
 	d.expire(ctx, ready)
 }
 
-// see looks what could be at work, and for how long nothing was heard of it.
-func (d *dispatcher) see(ctx context.Context) ([]*sighting, error) {
+// deaf reports whether a flow is open whose hooks were lost.
+func (d *dispatcher) deaf() bool {
+	for _, f := range d.flows {
+		if f.deaf {
+			return true
+		}
+	}
+	return false
+}
+
+// see looks what could be at work, and for how long nothing was heard of it. It reads the
+// flows of which there is news in this process, and where all is set every one: other
+// processes hear of the others.
+func (d *dispatcher) see(ctx context.Context, all bool) ([]*sighting, error) {
 	now, gap := time.Now(), time.Duration(0)
 	if !d.last.IsZero() {
 		gap = min(now.Sub(d.last), mostGap)
 	}
-	d.round++
-	taken := d.news.drain()
-	var ready []*sighting
-	sign := false
-	states := map[string]registry.State{} // of the flow at hand
-	flow := ""
-	err := d.Registry.EachOpen(ctx, registry.DPP, func(p registry.OpenPipeline) {
-		if p.FlowID != flow {
-			flow = p.FlowID
-			clear(states)
-		}
-		states[p.ID] = p.State
-		if p.State.Ended() {
-			return
-		}
-		for _, id := range p.Dependencies {
-			if states[id] != registry.Succeeded && p.State == registry.Queued {
-				return
-			}
-		}
-		s := d.seen[p.ID]
-		switch {
-		case s == nil || s.Attempt != p.Attempt:
-			s = &sighting{}
-			d.seen[p.ID] = s
-		case s.Updated != p.Updated || s.State != p.State:
-			s.silent, sign = 0, true
-		default:
-			s.silent += gap
-		}
-		attempt, queued := taken[p.ID]
-		queued = queued && (attempt == 0 || attempt == p.Attempt)
-		s.OpenPipeline, s.round = p, d.round
-		s.taken = s.taken || queued || p.State == registry.Running
-		sign = sign || queued
-		ready = append(ready, s)
-	})
+	// A run is handed over once by whichever process is first: all are seen as they stand.
+	all = all || d.whole || d.style == dpp.Runner
+	taken, changed := d.news.drain()
+	r := &reading{d: d, taken: taken, gap: gap, flows: map[string]*openFlow{}}
+	var err error
+	if all {
+		err = d.Registry.EachOpen(ctx, registry.DPP, r.pipeline)
+	} else if len(changed) > 0 {
+		err = d.Registry.EachOpenOf(ctx, registry.DPP, slices.Sorted(maps.Keys(changed)), r.pipeline)
+	}
 	if err != nil {
+		d.whole = true // what was drained is lost
 		return nil, err
 	}
-	d.last = now
-	d.quiet += gap
-	for id, s := range d.seen {
-		if s.round != d.round { // it has ended, which is a sign, or its flow has
-			delete(d.seen, id)
-			sign = true
+	d.whole = false
+	for id, before := range d.flows {
+		switch after := r.flows[id]; {
+		case after == nil && !all && !changed[id]: // it stands as it did
+			for _, s := range before.ready {
+				s.silent += gap
+				r.mark(s)
+			}
+			continue
+		case after == nil:
+			r.sign = true // it has ended
+			delete(d.flows, id)
+		default:
+			after.deaf = before.deaf
+			r.sign = r.sign || slices.ContainsFunc(before.ready, func(s *sighting) bool { return !slices.Contains(after.ready, s) })
 		}
 	}
-	if sign {
+	if all {
+		d.order = r.order
+	} else {
+		d.order = append(d.order, slices.DeleteFunc(r.order, func(id string) bool { return d.flows[id] != nil })...)
+	}
+	maps.Copy(d.flows, r.flows)
+	d.order = slices.DeleteFunc(d.order, func(id string) bool { return d.flows[id] == nil })
+	var ready []*sighting
+	for _, id := range d.order {
+		ready = append(ready, d.flows[id].ready...)
+	}
+	d.last = now
+	if d.quiet += gap; r.sign {
 		d.quiet = 0
 	}
 	return ready, nil
+}
+
+// reading is what one look reads of open flows.
+type reading struct {
+	d     *dispatcher
+	taken map[string]int64
+	gap   time.Duration
+	flows map[string]*openFlow
+	order []string
+	sign  bool // of the service's work
+
+	flow   string                    // at hand
+	states map[string]registry.State // of its pipelines
+}
+
+// pipeline takes a pipeline of a flow, whose parents came before it.
+func (r *reading) pipeline(p registry.OpenPipeline) {
+	if r.flow != p.FlowID {
+		r.flow, r.states = p.FlowID, map[string]registry.State{}
+		r.flows[p.FlowID] = &openFlow{}
+		r.order = append(r.order, p.FlowID)
+	}
+	r.states[p.ID] = p.State
+	if p.State.Ended() {
+		return
+	}
+	for _, id := range p.Dependencies {
+		if r.states[id] != registry.Succeeded && p.State == registry.Queued {
+			return
+		}
+	}
+	s := r.before(p.FlowID, p.ID)
+	switch {
+	case s == nil || s.Attempt != p.Attempt:
+		s = &sighting{}
+	case s.Updated != p.Updated || s.State != p.State:
+		s.silent, s.patience, r.sign = 0, 0, true
+	default:
+		s.silent += r.gap
+	}
+	s.OpenPipeline = p
+	r.mark(s)
+	r.flows[p.FlowID].ready = append(r.flows[p.FlowID].ready, s)
+}
+
+// before gives what was seen of a pipeline the last time.
+func (r *reading) before(flow, pipeline string) *sighting {
+	f := r.d.flows[flow]
+	if f == nil {
+		return nil
+	}
+	i := slices.IndexFunc(f.ready, func(s *sighting) bool { return s.ID == pipeline })
+	if i < 0 {
+		return nil
+	}
+	return f.ready[i]
+}
+
+// mark notes whether the service has queued a pipeline.
+func (r *reading) mark(s *sighting) {
+	attempt, queued := r.taken[s.ID]
+	queued = queued && (attempt == 0 || attempt == s.Attempt)
+	s.taken = s.taken || queued || s.State == registry.Running
+	r.sign = r.sign || queued
 }
 
 // tell lets the service know while there is something that it has not queued: it takes
@@ -275,12 +387,20 @@ func (d *dispatcher) say(ctx context.Context, what string, err error) {
 	d.said = what
 }
 
-// ask asks for the pipelines that the service has told nothing of for long, and makes
-// true what it says.
-func (d *dispatcher) ask(ctx context.Context, ready []*sighting) {
+// ask asks for the pipelines that the service has told nothing of for long, where poll is
+// set, and for those of flows whose hooks were lost, at once and then ever more rarely. It
+// makes true what the service says.
+func (d *dispatcher) ask(ctx context.Context, ready []*sighting, poll bool) {
 	for _, s := range ready {
-		if s.silent < min(d.every, d.Silence) || ctx.Err() != nil {
+		f := d.flows[s.FlowID]
+		long := poll && s.silent >= min(d.every, d.Silence)
+		soon := f != nil && f.deaf && s.silent >= s.patience
+		if !long && !soon || ctx.Err() != nil {
 			continue
+		}
+		s.patience = min(max(2*s.patience, d.gap), d.every)
+		if s.patience <= s.silent {
+			s.patience = s.silent + s.patience
 		}
 		p, err := d.DPP.Pipeline(ctx, registry.Alias(s.ID, s.Attempt))
 		switch {
@@ -304,7 +424,7 @@ func (d *dispatcher) hear(ctx context.Context, s *sighting, p *dpp.Pipeline) {
 		return
 	}
 	if says := "it says " + p.State; s.says != says || s.log != len(p.Log) {
-		s.silent, d.quiet = 0, 0
+		s.silent, s.patience, d.quiet = 0, d.gap, 0
 		s.says, s.log = says, len(p.Log)
 	}
 	e := registry.Event{FlowID: s.FlowID, Pipeline: s.ID, Outside: s.Attempt, Log: lastLines(p.Log)}
@@ -333,6 +453,9 @@ func (d *dispatcher) hear(ctx context.Context, s *sighting, p *dpp.Pipeline) {
 		return
 	}
 	d.Log.InfoContext(ctx, "the pipelines service was asked for a pipeline", "pipeline", s.ID, "state", p.State)
+	if f := d.flows[s.FlowID]; f != nil && e.Kind == registry.KindFinish {
+		f.deaf = true
+	}
 	d.apply(ctx, e)
 }
 
@@ -372,7 +495,7 @@ func (d *dispatcher) apply(ctx context.Context, e registry.Event) {
 	case err != nil:
 		d.Log.WarnContext(ctx, "what the pipelines service says of a pipeline was not recorded", "pipeline", e.Pipeline, "error", err)
 	case a.Changed:
-		d.news.wake() // for those that waited for it
+		d.news.of(e.FlowID) // for those that waited for it
 	}
 }
 

@@ -62,8 +62,26 @@ type fakePipeline struct {
 	stats     json.RawMessage
 }
 
-// startDPP makes a service with a fake runner, on one kind of database.
+// startDPP makes a service with a fake runner, on one kind of database, and keeps it at
+// work.
 func startDPP(t *testing.T, database string, silence time.Duration) (*fakeDPP, *lockedLog) {
+	t.Helper()
+	d, said := newDPP(t, database, silence)
+	ctx, stop := context.WithCancel(t.Context())
+	var done sync.WaitGroup
+	done.Go(func() { d.f.DispatchEvery(ctx, 20*time.Millisecond) })
+	t.Cleanup(func() {
+		stop()
+		done.Wait()
+		if t.Failed() {
+			t.Log(said.String())
+		}
+	})
+	return d, said
+}
+
+// newDPP makes a service with a fake runner.
+func newDPP(t *testing.T, database string, silence time.Duration) (*fakeDPP, *lockedLog) {
 	t.Helper()
 	d := &fakeDPP{T: t, pipelines: map[string]*fakePipeline{}, hooks: map[string][]json.RawMessage{}, runs: map[string]int{}}
 	for kind, file := range map[string]string{"success": "dpp171-success.json", "failure": "dpp171-failure.json"} {
@@ -85,16 +103,6 @@ func startDPP(t *testing.T, database string, silence time.Duration) (*fakeDPP, *
 	d.f.token = testkit.Must(d.f.Issuer.Sign(auth.Claims{UserID: "me", Service: auth.ServiceSource, MaxDatasets: 10}, time.Now()))(t)
 	said := &lockedLog{}
 	d.f.Service.Log = slog.New(slog.NewTextHandler(said, nil))
-	ctx, stop := context.WithCancel(t.Context())
-	var done sync.WaitGroup
-	done.Go(func() { d.f.DispatchEvery(ctx, 20*time.Millisecond) })
-	t.Cleanup(func() {
-		stop()
-		done.Wait()
-		if t.Failed() {
-			t.Log(said.String())
-		}
-	})
 	return d, said
 }
 
@@ -660,5 +668,74 @@ func TestTwoProcesses(t *testing.T) {
 				t.Errorf("%d flows were handed over", len(d.posts))
 			}
 		})
+	})
+}
+
+// TestLostHooks: once the service has been found to have ended a pipeline of which no hook
+// told, what becomes ready after it is asked for at once, down to the end of the plan. A
+// look reads the flows alone that there is news of.
+func TestLostHooks(t *testing.T) {
+	t.Parallel()
+	testkit.EachDB(t, func(t *testing.T, url string) {
+		t.Parallel()
+		d, said := newDPP(t, url, 0)
+		d.set(func() { d.mute = true })
+		l := d.f.NewLooker(time.Millisecond)
+		r := d.upload("a")
+		other := d.upload("b")
+		for range 50 { // until the service is found to have ended one
+			l.Look(t.Context(), true)
+			time.Sleep(5 * time.Millisecond)
+			if p := d.f.status(r).Pipelines; slices.ContainsFunc(p, func(p registry.Pipeline) bool { return p.State.Ended() }) {
+				break
+			}
+		}
+		for range 2000 {
+			if d.f.status(r).State.Ended() && d.f.status(other).State.Ended() {
+				break
+			}
+			l.Look(t.Context(), false)
+			time.Sleep(5 * time.Millisecond)
+		}
+		if got := d.f.status(r).State; got != registry.Succeeded {
+			t.Errorf("without another poll the flow is %s\n%s", got, said)
+		}
+		l.Look(t.Context(), false)
+		if n := l.Flows(); n != 0 {
+			t.Errorf("%d flows are watched that have ended", n)
+		}
+	})
+}
+
+// TestLooksReadNews: a look that is no poll reads no flow but those of which there is news.
+func TestLooksReadNews(t *testing.T) {
+	t.Parallel()
+	testkit.EachDB(t, func(t *testing.T, url string) {
+		t.Parallel()
+		d, _ := newDPP(t, url, 0)
+		d.set(func() { d.stuck = true })
+		l := d.f.NewLooker(time.Hour)
+		a := d.upload("a")
+		l.Look(t.Context(), false)
+		if n := l.Flows(); n != 1 {
+			t.Fatalf("%d flows are watched, want the one that was uploaded", n)
+		}
+		// Another process accepts one.
+		d.f.DropNews(func() { d.upload("b") })
+		l.Look(t.Context(), false)
+		if n := l.Flows(); n != 1 {
+			t.Errorf("%d flows are watched: a look without news has read them all", n)
+		}
+		l.Look(t.Context(), true)
+		if n := l.Flows(); n != 2 {
+			t.Errorf("%d flows are watched after a poll, want both", n)
+		}
+		if _, err := d.f.Update(t.Context(), registry.Event{Pipeline: a.ID, Kind: registry.KindFinish, Errors: []string{"x"}}); err != nil {
+			t.Fatal(err)
+		}
+		l.Look(t.Context(), false)
+		if n := l.Flows(); n != 2 {
+			t.Errorf("%d flows are watched", n)
+		}
 	})
 }

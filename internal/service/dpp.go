@@ -125,7 +125,7 @@ func (s *Service) retryDPP(ctx context.Context, r *registry.Revision) (bool, err
 		return false, nil
 	}
 	// Nothing that nobody can run is made open.
-	if err := s.DPP.Probe(ctx); err != nil {
+	if err := s.DPP.ProbeNow(ctx); err != nil {
 		return false, err
 	}
 	raw, err := flowspec.ParseJSON(r.Spec)
@@ -150,7 +150,7 @@ func (s *Service) retryDPP(ctx context.Context, r *registry.Revision) (bool, err
 		return s.detailsFor(pipelines[i], attempt, in.Settings.SignTime)
 	})
 	if done {
-		s.news.wake()
+		s.news.of(r.ID)
 	}
 	return done, err
 }

@@ -60,8 +60,11 @@ func (d *dispatcher) handFlow(ctx context.Context, ready []*sighting) error {
 	}
 	if uid == mine {
 		spec, err := d.pipelineSpec(ctx, flow)
-		if err != nil || spec == nil {
+		if err != nil {
 			return err
+		}
+		if spec == nil { // another process has brought it to its end
+			return d.Registry.Renote(ctx, name, mine, "")
 		}
 		if uid, err = d.DPP.Post(ctx, spec); err != nil {
 			return err
@@ -134,12 +137,13 @@ func (d *dispatcher) fail(ctx context.Context, ready []*sighting, reason string)
 func (d *dispatcher) pipelineSpec(ctx context.Context, flow string) ([]byte, error) {
 	var ids []string
 	var attempt int64
-	if err := d.Registry.EachOpen(ctx, registry.DPP, func(p registry.OpenPipeline) {
-		if p.FlowID == flow {
-			ids, attempt = append(ids, p.ID), p.Attempt
-		}
+	if err := d.Registry.EachOpenOf(ctx, registry.DPP, []string{flow}, func(p registry.OpenPipeline) {
+		ids, attempt = append(ids, p.ID), p.Attempt
 	}); err != nil {
 		return nil, err
+	}
+	if len(ids) == 0 {
+		return nil, nil
 	}
 	spec := map[string]json.RawMessage{}
 	for _, id := range ids {

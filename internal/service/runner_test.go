@@ -83,6 +83,13 @@ func TestDPP(t *testing.T) {
 			t.Errorf("%d rows, %d probes, %d refreshes", n, p.probes, p.refreshes)
 		}
 		p.down = false
+		// That it is away holds for a moment, for all who ask.
+		for range 1000 {
+			if err := f.Parts.DPP.Probe(t.Context()); err == nil {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
 		for _, name := range []string{"Data", "é", "A"} {
 			if _, err := f.Upload(t.Context(), token(1), spec(name, address), ""); !errs.Is(err, errs.Invalid) || !strings.Contains(errs.Detail(err), "/meta/dataset: ") {
 				t.Errorf("%s: %v", name, err)

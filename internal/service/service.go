@@ -35,7 +35,8 @@ type Enqueuer interface {
 
 // Pipelines is a datapackage-pipelines service, which runs flows elsewhere.
 type Pipelines interface {
-	Probe(ctx context.Context) error              // Unavailable where it is not there
+	Probe(ctx context.Context) error              // Unavailable where it is not there, or was not a moment ago
+	ProbeNow(ctx context.Context) error           // likewise, and as it is now
 	Style(ctx context.Context) (dpp.Style, error) // how it is spoken to
 	Refresh(ctx context.Context) error            // tells it to look for new flows now
 	Pipeline(ctx context.Context, id string) (*dpp.Pipeline, error)

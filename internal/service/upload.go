@@ -76,7 +76,7 @@ func (s *Service) accept(ctx context.Context, u *upload, n registry.New) (*regis
 	case registry.Embedded:
 		s.Jobs.Wake()
 	case registry.DPP:
-		s.news.wake()
+		s.news.of(r.ID)
 	case registry.External: // nobody is told
 	}
 	return r, nil
