@@ -91,6 +91,17 @@ func (p *pool) take(ctx context.Context, n int64) error {
 	}
 }
 
+// takeNow takes bytes where they are there, and reports whether they were.
+func (p *pool) takeNow(n int64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.left < n {
+		return false
+	}
+	p.left -= n
+	return true
+}
+
 func (p *pool) give(n int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -39,3 +39,16 @@ func Watchers() (enter func(remote string) (leave func(), err error)) { return (
 
 // StatusOf is the status of a failure.
 func StatusOf(err error) int { return statusOf(err) }
+
+// MaxAnswers is how many bytes all long answers may have together.
+const MaxAnswers = maxAnswers
+
+// NewWithAnswers is [New], with how many bytes long answers may still have.
+func NewWithAnswers(c Config) (h http.Handler, left func() int64) {
+	a, h := newAPI(c)
+	return h, func() int64 {
+		a.answers.mu.Lock()
+		defer a.answers.mu.Unlock()
+		return a.answers.left
+	}
+}

@@ -238,7 +238,7 @@ func (a *api) plan(w http.ResponseWriter, r *http.Request) error {
 const (
 	maxPlan      = 32 << 20  // bytes of a plan that is answered
 	maxComputing = 4         // answers that are computed from whole specs at the same time
-	maxAnswers   = 128 << 20 // bytes of such answers that are being taken
+	maxAnswers   = 128 << 20 // bytes of such answers, and of long statuses, that are being taken
 )
 
 // appendPlan writes pipelines as [[id, details], …]. What a spec says of its package

@@ -161,6 +161,26 @@ func (a *api) appendStatus(b *writer, r *registry.Revision) {
 // castagnoli is the polynomial that processors have an instruction for.
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
+// sizeOf is about what a revision and the answer that shows it take in memory, in bytes,
+// and at most what all answers may take.
+func sizeOf(r *registry.Revision) int64 {
+	size := len(r.Spec) + len(r.Stats)
+	for _, line := range r.Logs {
+		size += len(line)
+	}
+	for _, line := range r.Errors {
+		size += len(line)
+	}
+	for i := range r.Pipelines {
+		p := &r.Pipelines[i]
+		size += len(p.ID) + len(p.Title) + len(p.Stats)
+		for _, line := range p.Errors {
+			size += len(line)
+		}
+	}
+	return min(2*int64(size), maxAnswers)
+}
+
 // maxKeptBuffer is the largest buffer in bytes that waits for another answer.
 const maxKeptBuffer = 256 << 10
 
@@ -172,6 +192,22 @@ func (a *api) status(w http.ResponseWriter, r *http.Request) error {
 	rev, err := a.Service.Status(r.Context(), auth.FromRequest(r), dataset, which)
 	if err != nil {
 		return err
+	}
+	if size := sizeOf(rev); size > maxKeptBuffer {
+		// Whoever waits holds nothing, and reads the revision again.
+		taken := a.answers.takeNow(size)
+		if !taken {
+			rev = nil
+			if err := a.answers.take(r.Context(), size); err != nil {
+				return err
+			}
+		}
+		defer a.answers.give(size)
+		if !taken {
+			if rev, err = a.Service.Status(r.Context(), auth.FromRequest(r), dataset, which); err != nil {
+				return err
+			}
+		}
 	}
 	b, _ := a.buffers.Get().(*writer)
 	if b == nil {

@@ -6,12 +6,16 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/datahq/specstore/internal/auth"
 	"github.com/datahq/specstore/internal/httpapi"
@@ -334,4 +338,69 @@ func TestRedactedRoutes(t *testing.T) {
 			}
 		}
 	})
+}
+
+// slowReader is an answer that nobody takes before it is let go.
+type slowReader struct {
+	*httptest.ResponseRecorder
+	once        sync.Once
+	begun, goOn chan struct{}
+}
+
+func (s *slowReader) Write(b []byte) (int, error) {
+	s.once.Do(func() { close(s.begun) })
+	<-s.goOn
+	return s.ResponseRecorder.Write(b)
+}
+
+// TestSlowReadersOfStatus: long statuses that are taken slowly have one bound of memory
+// together; who finds no room reads again when there is some, and gets the same.
+func TestSlowReadersOfStatus(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{runner: registry.External})
+	me := s.token("me", auth.ServiceSource)
+	const size = 12 << 20
+	s.upload(strings.Replace(spec("me", "a", "published", "http://example.com/t.csv?sig=x"), `"resources":[`, `"title":"`+strings.Repeat("x", size)+`","resources":[`, 1), me)
+	s.create("me", "b", "published", registry.External)
+	h, left := httpapi.NewWithAnswers(httpapi.Config{Service: s.svc, Events: s.store, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+	ask := func(dataset string) (*slowReader, chan struct{}) {
+		w, done := &slowReader{ResponseRecorder: httptest.NewRecorder(), begun: make(chan struct{}), goOn: make(chan struct{})}, make(chan struct{})
+		go func() {
+			defer close(done)
+			h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", "/source/me/"+dataset+"/1", http.NoBody))
+		}()
+		return w, done
+	}
+	var readers []*slowReader
+	var ends []chan struct{}
+	for left() >= 2*size+1<<20 {
+		w, done := ask("a")
+		<-w.begun
+		readers, ends = append(readers, w), append(ends, done)
+	}
+	if n := len(readers); n < 2 || n > httpapi.MaxAnswers/(2*size) {
+		t.Fatalf("%d readers have room", n)
+	}
+	short, shortEnd := ask("b") // which needs none
+	<-short.begun
+	close(short.goOn)
+	<-shortEnd
+	last, lastEnd := ask("a")
+	select {
+	case <-last.begun:
+		t.Error("an answer is written for which there is no room")
+	default:
+	}
+	for i, w := range readers {
+		close(w.goOn)
+		<-ends[i]
+	}
+	close(last.goOn)
+	<-lastEnd
+	if got, want := last.Body.String(), readers[0].Body.String(); last.Code != http.StatusOK || got != want || len(got) < size {
+		t.Errorf("%d, %d bytes, want %d", last.Code, len(got), len(want))
+	}
+	if n := left(); n != httpapi.MaxAnswers {
+		t.Errorf("%d bytes are left, want %d", n, httpapi.MaxAnswers)
+	}
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/datahq/specstore/internal/plan"
 	"github.com/datahq/specstore/internal/registry"
 	"github.com/datahq/specstore/internal/weburl"
@@ -74,56 +76,122 @@ func bareLines(lines []string) []string {
 }
 
 // bareAddresses is a spec, or stats, whose addresses are without user, password and query;
-// what has none stays as it is, byte for byte.
-func bareAddresses(spec json.RawMessage) json.RawMessage {
+// what has none stays as it is, byte for byte. What it takes is in proportion to the text,
+// whatever the number of values in it.
+func bareAddresses(text json.RawMessage) json.RawMessage {
 	// A letter may be escaped, and a relative address may have a query.
-	if !bytes.ContainsAny(spec, "?@#") && !bytes.Contains(spec, []byte(`\u`)) {
-		return spec
+	if !bytes.ContainsAny(text, "?@#") && !bytes.Contains(text, []byte(`\u`)) {
+		return text
 	}
-	v := value(spec)
-	changed := false
-	v = bare(v, "", &changed)
-	if !changed {
-		return spec
-	}
-	text, err := json.Marshal(v)
-	if err != nil {
+	var out bytes.Buffer
+	options := []jsontext.Options{jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)}
+	b := barer{in: jsontext.NewDecoder(bytes.NewBuffer(text), options...), out: jsontext.NewEncoder(&out, options...)}
+	if err := b.value(""); err != nil {
 		return nil
 	}
-	return text
+	if !b.changed {
+		return text
+	}
+	return bytes.TrimSpace(out.Bytes())
 }
 
 // addressKeys are the properties of a spec whose texts are addresses, relative ones too.
-var addressKeys = map[string]bool{"path": true, "url": true, "resource-mapping": true}
+var addressKeys = map[string]bool{"path": true, "url": true, mappingKey: true}
 
-// bare takes what may be a secret off the addresses in a value, keys included. key is the
-// property that holds it.
-func bare(v any, key string, changed *bool) any {
-	switch v := v.(type) {
-	case string:
-		out := weburl.Redact(v)
-		if addressKeys[key] && !strings.Contains(v, "://") && !strings.HasPrefix(v, "data:") {
-			out = weburl.Bare(v)
+// mappingKey is the property of a spec that says where paths lie; its names are paths.
+const mappingKey = "resource-mapping"
+
+// barer copies JSON and takes what may be a secret off the addresses in it, names of
+// members included.
+type barer struct {
+	in      *jsontext.Decoder
+	out     *jsontext.Encoder
+	changed bool
+}
+
+// value copies one value; key is the property that holds it.
+func (b *barer) value(key string) error {
+	switch b.in.PeekKind() {
+	case '"':
+		token, err := b.in.ReadToken()
+		if err != nil {
+			return err
 		}
-		*changed = *changed || out != v
-		return out
-	case []any:
-		for i := range v {
-			v[i] = bare(v[i], key, changed)
+		text := token.String()
+		shown := weburl.Redact(text)
+		if addressKeys[key] && !strings.Contains(text, "://") && !strings.HasPrefix(text, "data:") {
+			shown = weburl.Bare(text)
 		}
-	case map[string]any:
-		for name, member := range v {
-			inner := name
-			if key == "resource-mapping" {
-				inner = key
-			}
-			member = bare(member, inner, changed)
-			if plain := weburl.Redact(name); plain != name {
-				delete(v, name)
-				name, *changed = plain, true
-			}
-			v[name] = member
+		b.changed = b.changed || shown != text
+		return b.out.WriteToken(jsontext.String(shown))
+	case '{':
+		return b.object(key)
+	case '[':
+		return b.list(key)
+	}
+	v, err := b.in.ReadValue()
+	if err != nil {
+		return err
+	}
+	return b.out.WriteValue(v)
+}
+
+func (b *barer) list(key string) error {
+	if err := b.copyToken(); err != nil {
+		return err
+	}
+	for k := b.in.PeekKind(); k != ']'; k = b.in.PeekKind() {
+		if err := b.value(key); err != nil {
+			return err
 		}
 	}
-	return v
+	return b.copyToken()
+}
+
+func (b *barer) object(key string) error {
+	if err := b.copyToken(); err != nil {
+		return err
+	}
+	var bared map[string]bool // names that others may become as well
+	for k := b.in.PeekKind(); k != '}'; k = b.in.PeekKind() {
+		token, err := b.in.ReadToken()
+		if err != nil {
+			return err
+		}
+		name := token.String()
+		shown := weburl.Redact(name)
+		inner := name
+		if key == mappingKey {
+			shown, inner = weburl.Bare(name), key
+		}
+		if shown != name {
+			b.changed = true
+			if bared[shown] {
+				if err := b.in.SkipValue(); err != nil {
+					return err
+				}
+				continue
+			}
+			if bared == nil {
+				bared = map[string]bool{}
+			}
+			bared[shown] = true
+		}
+		if err := b.out.WriteToken(jsontext.String(shown)); err != nil {
+			return err
+		}
+		if err := b.value(inner); err != nil {
+			return err
+		}
+	}
+	return b.copyToken()
+}
+
+// copyToken copies the begin or the end of an object or a list.
+func (b *barer) copyToken() error {
+	token, err := b.in.ReadToken()
+	if err != nil {
+		return err
+	}
+	return b.out.WriteToken(token)
 }
