@@ -55,7 +55,7 @@ S3_ENDPOINT_URL and AWS_*. Flags win.`,
 	dataFlag(cmd)
 	f := cmd.Flags()
 	f.String("addr", "127.0.0.1:8000", "`address` to listen on (SPECSTORE_ADDR); port 0 takes a free one")
-	f.String("public-url", "", "base `URL` of the addresses that are handed out (SPECSTORE_PUBLIC_URL)")
+	f.String("public-url", "", "base `URL` of the addresses that are handed out (SPECSTORE_PUBLIC_URL); without it that of each request")
 	f.String("log", "text", "`format` of the log, text or json (SPECSTORE_LOG)")
 	f.Bool("no-workers", false, "serve the API and run no flows")
 	return cmd
@@ -74,6 +74,7 @@ func serve(ctx context.Context, env *Env, c *config) (err error) {
 	}
 	defer listener.Close()
 	local := localURL(listener.Addr())
+	handedOut := c.publicURL // nothing: by which each request came
 	if c.publicURL == "" {
 		c.publicURL = local
 	}
@@ -85,7 +86,7 @@ func serve(ctx context.Context, env *Env, c *config) (err error) {
 	log, parts := p.log, p.parts
 	server := httpapi.NewServer(httpapi.Config{
 		Service: p.service, Events: parts.Registry, Packages: parts.Packages, Raw: parts.Raw, Verifier: parts.Verifier, Issuer: parts.issuer, AuthServer: parts.authServer,
-		PublicURL: c.publicURL, UpdateToken: c.updateToken, AnonymousUpdates: c.anonymousUpdates, Stopping: ctx.Done(), Now: env.Now, Log: log,
+		PublicURL: handedOut, LocalURL: local, UpdateToken: c.updateToken, AnonymousUpdates: c.anonymousUpdates, Stopping: ctx.Done(), Now: env.Now, Log: log,
 	})
 	info, err := json.Marshal(serverInfo{URL: local, PID: os.Getpid()})
 	if err != nil {
@@ -97,6 +98,9 @@ func serve(ctx context.Context, env *Env, c *config) (err error) {
 	defer os.Remove(serverFile(c.data))
 	if c.runner == registry.DPP && c.updateToken == "" {
 		log.WarnContext(ctx, "SPECSTORE_UPDATE_TOKEN is not set: the plugin of the pipelines service cannot list what there is to run")
+	}
+	if handedOut == "" && !isLoopback(listener.Addr()) {
+		log.WarnContext(ctx, "SPECSTORE_PUBLIC_URL is not set: the addresses that are handed out begin with whatever host a request names", "addr", listener.Addr().String())
 	}
 	log.InfoContext(ctx, "serving", "url", c.publicURL, "data", c.data, "workers", c.workers, "waiting", p.waiting)
 
@@ -128,6 +132,13 @@ func reason(err error) error {
 		}
 		err = next
 	}
+}
+
+// isLoopback reports whether only this machine reaches an address.
+func isLoopback(addr net.Addr) bool {
+	host, _, err := net.SplitHostPort(addr.String())
+	ip := net.ParseIP(host)
+	return err == nil && ip != nil && ip.IsLoopback()
 }
 
 // localURL is the address by which this machine reaches the server.

@@ -103,6 +103,7 @@ func (u until) Err() error {
 // watcher is somebody who watches a flow.
 type watcher struct {
 	api     *api
+	base    base
 	token   string
 	dataset string
 	number  string
@@ -149,7 +150,7 @@ func (a *api) events(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	watch := &watcher{
-		api: a, token: strings.Clone(token), dataset: rev.DatasetID, number: strconv.FormatInt(rev.Number, 10), flow: rev.ID, after: after,
+		api: a, base: a.base(r), token: strings.Clone(token), dataset: rev.DatasetID, number: strconv.FormatInt(rev.Number, 10), flow: rev.ID, after: after,
 	}
 	if !rev.State.Ended() {
 		if conn := takeOver(w); conn != nil {
@@ -250,7 +251,7 @@ func (s *watcher) news(ctx context.Context) (over bool) {
 		}
 		var b bytes.Buffer
 		for _, e := range list {
-			data, err := s.api.eventData(rev, e)
+			data, err := eventData(s.base, rev, e)
 			if err != nil {
 				return true
 			}

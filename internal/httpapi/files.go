@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"io"
 	"math"
@@ -12,7 +11,6 @@ import (
 	"mime/multipart"
 	"net/http"
 	"path"
-	"slices"
 	"strings"
 
 	"github.com/datahq/specstore/internal/auth"
@@ -36,8 +34,6 @@ func (a *api) bearer(r *http.Request) caller {
 
 const maxAuthorize = 8 << 20
 
-func (a *api) rawBase() string { return a.PublicURL + "/rawstore/o" }
-
 func (a *api) rawAuthorize(w http.ResponseWriter, r *http.Request) error {
 	var in struct {
 		Metadata struct {
@@ -51,7 +47,7 @@ func (a *api) rawAuthorize(w http.ResponseWriter, r *http.Request) error {
 	if err := a.caller(r, auth.RawWrite, in.Metadata.Owner); err != nil {
 		return err
 	}
-	leaves, err := a.Raw.Authorize(r.Context(), in.Metadata.Owner, in.Files, a.rawBase())
+	leaves, err := a.Raw.Authorize(r.Context(), in.Metadata.Owner, in.Files, a.base(r).raw())
 	if err != nil {
 		return err
 	}
@@ -168,11 +164,12 @@ func (a *api) rawPresign(w http.ResponseWriter, r *http.Request) error {
 	if err := a.caller(r, auth.RawRead, owner); err != nil {
 		return err
 	}
-	key, ok := rawstore.KeyOf(a.rawBase(), address)
-	if !ok || !rawstore.Owned(key, owner) {
+	// It may have been handed out by another process, or under another name of the server.
+	key, ok := rawstore.OwnKey(owner, address)
+	if !ok {
 		return errs.New(errs.Invalid, "httpapi.rawPresign", "the address is not one of an uploaded file of the owner's")
 	}
-	return writeJSON(w, http.StatusOK, map[string]string{"url": a.Raw.Presign(a.rawBase(), key)})
+	return writeJSON(w, http.StatusOK, map[string]string{"url": a.Raw.Presign(a.base(r).raw(), key)})
 }
 
 func (a *api) rawFile(w http.ResponseWriter, r *http.Request) error {
@@ -248,7 +245,7 @@ func (a *api) packageFile(w http.ResponseWriter, r *http.Request) error {
 	defer o.Close()
 	content, tag := io.ReadSeeker(o), object.SHA256
 	if object.DatasetID != "" {
-		if content, tag, err = a.descriptor(object.DatasetID, o); err != nil {
+		if content, tag, err = a.descriptor(a.base(r), object.DatasetID, o); err != nil {
 			return err
 		}
 	}
@@ -280,39 +277,14 @@ func readInPlace(h http.Header) {
 
 // descriptor reads a descriptor and completes it. It returns the SHA-256 of the result
 // too.
-func (a *api) descriptor(datasetID string, o io.Reader) (io.ReadSeeker, string, error) {
+func (a *api) descriptor(b base, datasetID string, o io.Reader) (io.ReadSeeker, string, error) {
 	body, err := io.ReadAll(o)
 	if err == nil {
-		body, err = a.Packages.Descriptor(datasetID, body)
+		body, err = a.Packages.DescriptorAt(b.packages(), datasetID, body)
 	}
 	if err != nil {
 		return nil, "", err
 	}
 	sum := sha256.Sum256(body)
 	return bytes.NewReader(body), hex.EncodeToString(sum[:]), nil
-}
-
-// completed returns stats of a flow as they are answered: the address of a descriptor of
-// our own is kept without that of the server.
-func (a *api) completed(flowID string, stats json.RawMessage) json.RawMessage {
-	const member = `"out-datapackage-url":"`
-	at := bytes.Index(stats, []byte(member))
-	if at < 0 {
-		return stats
-	}
-	value := stats[at+len(member):]
-	if len(value) == 0 || value[0] < '0' || value[0] > '9' { // the number of a revision
-		return stats
-	}
-	end := bytes.IndexByte(value, '"')
-	var path string
-	if end < 0 || json.Unmarshal(slices.Concat([]byte{'"'}, value[:end+1]), &path) != nil {
-		return stats
-	}
-	dataset := flowID[:strings.LastIndexByte(flowID, '/')+1]
-	quoted, err := json.Marshal(a.PublicURL + "/pkgstore/" + escapePath(dataset+path))
-	if err != nil {
-		return stats
-	}
-	return slices.Concat(stats[:at+len(member)], quoted[1:], value[end+1:])
 }

@@ -71,8 +71,9 @@ type Events interface {
 // Files opens objects of the package store.
 type Files interface {
 	Open(ctx context.Context, key string) (objstore.Object, error)
-	// Descriptor completes the paths of a descriptor of a dataset.
-	Descriptor(datasetID string, body []byte) ([]byte, error)
+	// DescriptorAt completes the paths of a descriptor of a dataset, below the base of the
+	// public route.
+	DescriptorAt(base, datasetID string, body []byte) ([]byte, error)
 }
 
 // Config is what the routes are made of.
@@ -85,8 +86,11 @@ type Config struct {
 	// Issuer signs tokens; where it is nil AuthServer does.
 	Issuer     *auth.Issuer
 	AuthServer AuthServer
-	// PublicURL is the base of the addresses that are handed out.
+	// PublicURL is the base of the addresses that are handed out; where it is empty it is
+	// that of each request, by scheme and Host. No header that a proxy adds is read.
 	PublicURL string
+	// LocalURL is the base for requests whose Host is none.
+	LocalURL string
 	// UpdateToken is the operators' for updates; empty where there is none.
 	UpdateToken string
 	// AnonymousUpdates allows updates without a token to programs of this machine.
@@ -414,7 +418,7 @@ func isJSON(contentType string) bool {
 // it, from this machine, by an address of it and through nobody's hands. A proxy that
 // adds no header looks the same, so that it is the operator who must allow it.
 func (a *api) local(r *http.Request) bool {
-	if !a.AnonymousUpdates || !weburl.Loopback(a.PublicURL) || !weburl.LoopbackHost(r.Host) {
+	if !a.AnonymousUpdates || a.PublicURL != "" && !weburl.Loopback(a.PublicURL) || !weburl.LoopbackHost(r.Host) {
 		return false
 	}
 	for name := range r.Header {

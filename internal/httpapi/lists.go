@@ -129,7 +129,7 @@ func (a *api) datasets(w http.ResponseWriter, r *http.Request) error {
 		out.Datasets = append(out.Datasets, datasetLine{
 			ID: d.ID, Name: strings.TrimPrefix(d.ID, d.OwnerID+"/"), OwnerID: d.OwnerID, Owner: owner, Findability: d.Findability,
 			Created: stamp(d.Created), Modified: stamp(d.Updated), Scheduled: optional(d.Schedule.Next), Schedule: scheduleOf(d.Schedule), Revision: d.LastRevision,
-			State: state, Outcome: outcome, Links: &selfLinks{a.PublicURL + "/source/" + escapePath(d.ID)},
+			State: state, Outcome: outcome, Links: &selfLinks{a.base(r).source(d.ID)},
 		})
 	}
 	private(w)
@@ -175,17 +175,17 @@ func (a *api) revisions(w http.ResponseWriter, r *http.Request) error {
 			out.Next = &out.Revisions[i-1].Revision
 			break
 		}
-		out.Revisions = append(out.Revisions, a.revisionLine(v))
+		out.Revisions = append(out.Revisions, newRevisionLine(a.base(r), v))
 	}
 	private(w)
 	return writeJSON(w, http.StatusOK, out)
 }
 
-func (a *api) revisionLine(v registry.RevisionInfo) revisionLine {
+func newRevisionLine(at base, v registry.RevisionInfo) revisionLine {
 	state, outcome := apiState(v.State)
 	return revisionLine{
 		ID: v.ID, Revision: v.Number, State: state, Outcome: outcome, Created: stamp(v.Created), Modified: stamp(v.Modified),
-		Started: optional(v.Started), Finished: optional(v.Finished), Stats: a.completed(v.ID, v.Stats), Trigger: v.Cause, Links: &selfLinks{a.PublicURL + "/source/" + escapePath(v.ID)},
+		Started: optional(v.Started), Finished: optional(v.Finished), Stats: at.completed(v.ID, v.Stats), Trigger: v.Cause, Links: &selfLinks{at.source(v.ID)},
 	}
 }
 

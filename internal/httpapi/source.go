@@ -270,8 +270,8 @@ func (a *api) retry(w http.ResponseWriter, r *http.Request) error {
 
 // eventData is the data of an event. Whoever sees a redacted revision sees of its
 // events how things stand, and neither errors nor addresses.
-func (a *api) eventData(rev *registry.Revision, e registry.StoredEvent) ([]byte, error) {
-	body, pipeline := a.completed(rev.ID, e.Body), e.Pipeline
+func eventData(at base, rev *registry.Revision, e registry.StoredEvent) ([]byte, error) {
+	body, pipeline := at.completed(rev.ID, e.Body), e.Pipeline
 	if rev.Redacted {
 		var states struct {
 			State   string `json:"state"`

@@ -84,8 +84,8 @@ func (b *writer) lines(list []string) {
 	b.raw("]")
 }
 
-// status writes how a revision stands.
-func (a *api) appendStatus(b *writer, r *registry.Revision) {
+// status writes how a revision stands, with addresses below a base.
+func (b *writer) status(at base, r *registry.Revision) {
 	state, outcome := apiState(r.State)
 	b.raw(`{"id":`)
 	b.text(r.ID)
@@ -104,7 +104,7 @@ func (a *api) appendStatus(b *writer, r *registry.Revision) {
 	b.raw(`,"error_log":`)
 	b.lines(r.Errors)
 	b.raw(`,"stats":`)
-	b.json(a.completed(r.ID, r.Stats))
+	b.json(at.completed(r.ID, r.Stats))
 	b.raw(`,"pipelines":{`)
 	for i := range r.Pipelines {
 		p := &r.Pipelines[i]
@@ -116,7 +116,7 @@ func (a *api) appendStatus(b *writer, r *registry.Revision) {
 		b.text(p.Title)
 		state, _ := apiState(p.State)
 		b.raw(`,"status":"` + state + `","stats":`)
-		b.json(a.completed(r.ID, p.Stats))
+		b.json(at.completed(r.ID, p.Stats))
 		b.raw(`,"error_log":`)
 		b.lines(p.Errors)
 		b.raw(`,"started":`)
@@ -143,15 +143,14 @@ func (a *api) appendStatus(b *writer, r *registry.Revision) {
 	} else {
 		b.text(*outcome)
 	}
-	id := escapePath(r.ID)
-	base := a.PublicURL + "/source/" + id
+	self := at.source(r.ID)
 	b.raw(`,"certified":false,"links":{"self":`)
-	b.text(base)
+	b.text(self)
 	b.raw(`,"events":`)
-	b.text(base + "/events")
+	b.text(self + "/events")
 	b.raw(`,"page":null,"package":`)
 	if r.State == registry.Succeeded && r.DescriptorKey != "" {
-		b.text(a.PublicURL + "/pkgstore/" + id + "/datapackage.json")
+		b.text(at.packages() + "/" + escapePath(r.ID) + "/datapackage.json")
 	} else {
 		b.raw("null")
 	}
@@ -219,7 +218,7 @@ func (a *api) status(w http.ResponseWriter, r *http.Request) error {
 			a.buffers.Put(b)
 		}
 	}()
-	a.appendStatus(b, rev)
+	b.status(a.base(r), rev)
 	private(w)
 	h := w.Header()
 	if rev.Findability == flowspec.Private {

@@ -209,6 +209,11 @@ func isHash(s string) bool {
 	return err == nil && len(b) == sha256.Size && s == strings.ToLower(s)
 }
 
+// DescriptorAt is [Store.Descriptor] for another address of the public route.
+func (s *Store) DescriptorAt(base, datasetID string, body []byte) ([]byte, error) {
+	return (&Store{s.objects, strings.TrimRight(base, "/")}).Descriptor(datasetID, body)
+}
+
 // Descriptor returns a descriptor as it is answered: files of the dataset that it names
 // by relative paths, or by the address that an earlier server had, get the address of
 // today. Other addresses stay.

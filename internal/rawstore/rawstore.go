@@ -403,6 +403,30 @@ func KeyOf(base, address string) (key string, ok bool) {
 	return key, true
 }
 
+// ownPath is what the addresses of files have before the key, whatever the server's is.
+const ownPath = "/rawstore/o/"
+
+// OwnKey finds the key of an owner's file in an address of any host: a server moves, and
+// has several names. Whoever uses it reads what the owner may read anyway, and of the MD5
+// and the length that the address says; an address of another server that looks like ours
+// may be meant all the same, where there is no such file.
+func OwnKey(owner, address string) (key string, ok bool) {
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil {
+		return "", false
+	}
+	path := u.EscapedPath()
+	at := strings.LastIndex(path, ownPath)
+	if at < 0 {
+		return "", false
+	}
+	key, err = url.PathUnescape(path[at+len(ownPath):])
+	if err != nil || !Owned(key, owner) {
+		return "", false
+	}
+	return key, true
+}
+
 // Mentioned returns the keys of an owner's files that the texts of a document may mean,
 // of JSON as [encoding/json] reads it: more than are sources, so that none is missed that
 // is one.

@@ -49,8 +49,8 @@ var ErrDied = errors.New("the process of the run ended")
 type Places struct {
 	RawStore string // file URL of the store of uploaded files
 	Packages string // file URL of the store of packages
-	// RawBases are the addresses of uploaded files, which specs name them by; the first
-	// is shown.
+	// RawBases are addresses of uploaded files, which specs name them by. An owner's files
+	// are found by other addresses too, see [rawstore.OwnKey].
 	RawBases []string
 	Fetch    fetch.Config // of all other sources
 	// Mark names files in the making in the stores, by the process that writes them.

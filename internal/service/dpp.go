@@ -12,6 +12,7 @@ import (
 	"github.com/datahq/specstore/internal/errs"
 	"github.com/datahq/specstore/internal/flowspec"
 	"github.com/datahq/specstore/internal/plan"
+	"github.com/datahq/specstore/internal/rawstore"
 	"github.com/datahq/specstore/internal/registry"
 )
 
@@ -21,9 +22,10 @@ import (
 // nobody reads without leave, by addresses that are signed as at that time.
 func (s *Service) detailsFor(p plan.Pipeline, attempt int64, at time.Time) (json.RawMessage, error) {
 	details := p.Details
+	owner, _, _ := strings.Cut(strings.TrimPrefix(p.ID, "./"), "/")
 	details.Pipeline = make([]plan.Step, len(p.Details.Pipeline))
 	for i, step := range p.Details.Pipeline {
-		details.Pipeline[i] = ofAttempt(s.readable(step, at), attempt)
+		details.Pipeline[i] = ofAttempt(s.readable(step, owner, at), attempt)
 	}
 	details.Dependencies = make([]plan.Dependency, len(p.Details.Dependencies))
 	for i, d := range p.Details.Dependencies {
@@ -56,10 +58,13 @@ func ofAttempt(step plan.Step, attempt int64) plan.Step {
 	return plan.Step{Run: step.Run, Parameters: parameters}
 }
 
-// readable gives a step with addresses that a service elsewhere may read.
-func (s *Service) readable(step plan.Step, at time.Time) plan.Step {
+// readable gives a step of an owner's with addresses that a service elsewhere may read.
+func (s *Service) readable(step plan.Step, owner string, at time.Time) plan.Step {
 	address, _ := step.Parameters["url"].(string)
 	key, ok := s.rawKey(address)
+	if !ok {
+		key, ok = rawstore.OwnKey(owner, address)
+	}
 	if step.Run != "add_resource" || !ok {
 		return step
 	}

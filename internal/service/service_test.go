@@ -84,8 +84,13 @@ func (f *fixture) upload(dataset, address string) *registry.Revision {
 // file keeps an uploaded file of the owner and gives its address.
 func (f *fixture) file(content string) string {
 	f.Helper()
+	return f.fileOf("me", content)
+}
+
+func (f *fixture) fileOf(owner, content string) string {
+	f.Helper()
 	sum := md5.Sum([]byte(content))
-	leaves := testkit.Must(f.Raw.Authorize(f.Context(), "me", map[string]rawstore.File{
+	leaves := testkit.Must(f.Raw.Authorize(f.Context(), owner, map[string]rawstore.File{
 		"t": {Length: int64(len(content)), MD5: base64.StdEncoding.EncodeToString(sum[:])},
 	}, rawBase))(f.T)
 	if err := f.Raw.Accept(f.Context(), leaves["t"].Query, strings.NewReader(content)); err != nil {
