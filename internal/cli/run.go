@@ -180,6 +180,11 @@ func (r *runResult) print(env *Env, outcome *engine.Outcome, out string, asJSON,
 		}
 	} else {
 		for _, p := range outcome.Pipelines {
+			for _, note := range p.Notes {
+				if !quiet {
+					fmt.Fprintf(env.Stderr, "note: %s\n", note)
+				}
+			}
 			if !p.Success && !strings.HasPrefix(p.Errors[0], "Dependency unsuccessful") {
 				fmt.Fprintf(env.Stderr, "%s:\n  %s\n", p.ID, strings.Join(p.Errors, "\n  "))
 			}

@@ -192,6 +192,7 @@ type PipelineOutcome struct {
 	Success bool
 	Errors  []string
 	Result  *Result
+	Notes   []string // of the report: what was read otherwise than declared, by table
 }
 
 type run struct {
@@ -237,7 +238,7 @@ func Execute(ctx context.Context, flow Flow) (*Outcome, error) {
 			return nil, errs.New(errs.Internal, "engine.Execute", "pipeline %s was not run", n.id)
 		}
 		out.Success = out.Success && n.success
-		out.Pipelines = append(out.Pipelines, PipelineOutcome{n.id, n.success, n.errors, n.result})
+		out.Pipelines = append(out.Pipelines, PipelineOutcome{n.id, n.success, n.errors, n.result, n.notes})
 	}
 	return out, nil
 }

@@ -24,7 +24,7 @@ type node struct {
 
 	started, ended, success bool
 	errors                  []string
-	log                     []string
+	log, notes              []string
 	result                  *Result
 	inputs                  string            // see [Result]
 	parts                   map[string]string // likewise

@@ -89,6 +89,10 @@ func (r *run) report(ctx context.Context, n *node) (*Result, error) {
 			err = w.add(t.told)
 		} else {
 			n.logf("%s: %d rows, %s", t.name(), t.rows.Load(), t.verdict())
+			for _, note := range t.problems.Notes[:min(len(t.problems.Notes), maxNotes)] {
+				n.logf("%s: note: %s", t.name(), note)
+				n.notes = append(n.notes, t.name()+": "+note)
+			}
 			err = w.add(t.entry())
 		}
 		if err != nil {
