@@ -42,7 +42,7 @@ func readInside(dir, name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer folder.Close()
+	defer func() { _ = folder.Close() }()
 	f, err := folder.Open(name)
 	if err != nil {
 		return nil, err
@@ -284,7 +284,7 @@ func openLocal(base, file string) (f *os.File, err error) {
 	} else {
 		var folder *local.Folder
 		if folder, err = local.OpenFolder(base); err == nil {
-			defer folder.Close()
+			defer func() { _ = folder.Close() }()
 			f, err = folder.Open(file)
 		}
 	}

@@ -41,15 +41,28 @@ type writtenNumber struct{ decimal, group string }
 
 // numberForms are those that are inferred; a space may be one that does not break.
 var numberForms = [...]writtenNumber{
-	{",", ""}, {".", ","}, {",", "."}, {".", " "}, {",", " "}, {".", "\u00a0"}, {",", "\u00a0"},
-	{".", "\u202f"}, {",", "\u202f"}, {".", "\u2009"}, {",", "\u2009"}, {".", "'"}, {",", "'"}, {".", "’"}, {",", "’"},
+	{",", ""},
+	{".", ","},
+	{",", "."},
+	{".", " "},
+	{",", " "},
+	{".", "\u00a0"},
+	{",", "\u00a0"},
+	{".", "\u202f"},
+	{",", "\u202f"},
+	{".", "\u2009"},
+	{",", "\u2009"},
+	{".", "'"},
+	{",", "'"},
+	{".", "’"},
+	{",", "’"},
 }
 
 // dateForm is a way of writing dates beside the default one. Two with the same rival
 // take many of the same texts for other days.
 type dateForm struct {
 	pattern string
-	first   byte // what stands first: d a digit, a a letter
+	first   byte // what stands first: d for a digit, a for a letter
 	part    byte // what stands between the parts
 	rival   int  // of the form that it is mistaken for; -1: none
 }

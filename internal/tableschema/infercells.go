@@ -50,7 +50,7 @@ func (n *Inferrer) readings(c *columnCounts, kind stream.Kind, cell []byte) type
 // something else than a number.
 func (n *Inferrer) numberReadings(c *columnCounts, set typeSet, text []byte) typeSet {
 	var forms typeSet
-	point := -1
+	var point int
 	if set&isANumber != 0 {
 		forms = anyNumberForm
 		if point = bytes.IndexByte(text, '.'); point >= 0 {

@@ -188,9 +188,33 @@ func (c *columnCounts) date() (decided, bool) {
 // booleanWords are pairs of words for true and false.
 func booleanWords() [][2]string {
 	return [][2]string{
-		{"true", "false"}, {"yes", "no"}, {"y", "n"}, {"on", "off"}, {"ja", "nein"}, {"j", "n"}, {"wahr", "falsch"}, {"oui", "non"}, {"vrai", "faux"},
-		{"si", "no"}, {"sí", "no"}, {"sì", "no"}, {"sim", "não"}, {"ja", "nee"}, {"ja", "nej"}, {"ja", "nei"}, {"tak", "nie"}, {"ano", "ne"}, {"áno", "nie"}, {"igen", "nem"},
-		{"kyllä", "ei"}, {"да", "нет"}, {"da", "ne"}, {"da", "nu"}, {"evet", "hayır"}, {"verdadero", "falso"}, {"vero", "falso"},
+		{"true", "false"},
+		{"yes", "no"},
+		{"y", "n"},
+		{"on", "off"},
+		{"ja", "nein"},
+		{"j", "n"},
+		{"wahr", "falsch"},
+		{"oui", "non"},
+		{"vrai", "faux"},
+		{"si", "no"},
+		{"sí", "no"},
+		{"sì", "no"},
+		{"sim", "não"},
+		{"ja", "nee"},
+		{"ja", "nej"},
+		{"ja", "nei"},
+		{"tak", "nie"},
+		{"ano", "ne"},
+		{"áno", "nie"},
+		{"igen", "nem"},
+		{"kyllä", "ei"},
+		{"да", "нет"},
+		{"da", "ne"},
+		{"da", "nu"},
+		{"evet", "hayır"},
+		{"verdadero", "falso"},
+		{"vero", "falso"},
 	}
 }
 
@@ -262,9 +286,7 @@ func (n *Inferrer) Inferred(labels []string) []Column {
 			c := &n.columns[i]
 			found := n.decide(c, d)
 			col.Type, col.Why, col.Doubtful = found.name, found.why, found.doubtful
-			for key, v := range found.extra {
-				col.Field[key] = v
-			}
+			maps.Copy(col.Field, found.extra)
 			col.Values, col.Empty = c.values, c.empty
 			switch found.name {
 			case "string", "any":

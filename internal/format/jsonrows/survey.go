@@ -1,9 +1,6 @@
 package jsonrows
 
-import (
-	"io"
-	"strings"
-)
+import "io"
 
 // Survey reads a file to its end and gives the keys of all rows that are objects, in the
 // order in which they appear, a feature's geometry last; nil where rows are arrays. Where
@@ -17,8 +14,8 @@ func Survey(r io.Reader, o Options) ([]string, error) {
 	}
 	b := rd.o.Pool.Get()
 	defer b.Release()
-	if _, err := rd.header(); err != nil || rd.arrays {
-		return nil, nil //nolint:nilerr // reading says the same
+	if _, failed := rd.header(); failed != nil || rd.arrays {
+		return nil, nil // reading the rows says the same
 	}
 	if rd.first != nil {
 		rd.first.Release()
@@ -34,10 +31,7 @@ func Survey(r io.Reader, o Options) ([]string, error) {
 			break
 		}
 	}
-	keys := make([]string, len(rd.labels))
-	for i, label := range rd.labels {
-		keys[i] = strings.Clone(label)
-	}
+	keys := append([]string{}, rd.labels...)
 	if o.Features {
 		keys = append(keys, geometry)
 	}
@@ -61,9 +55,10 @@ func Find(r io.Reader, o Options) (Found, error) {
 	}
 	var found Found
 	rd.move()
-	if rd.dec.PeekKind() != '{' || rd.token() != nil {
+	if rd.dec.PeekKind() != '{' {
 		return found, nil
 	}
+	_ = rd.token() // which is that
 	found.Object = true
 	isCollection := false
 	for {
@@ -72,10 +67,10 @@ func Find(r io.Reader, o Options) (Found, error) {
 			break
 		}
 		raw, err := rd.value()
-		if err != nil {
-			break
+		var name []byte
+		if err == nil {
+			name, err = unquote(nil, raw)
 		}
-		name, err := unquote(nil, raw)
 		if err != nil {
 			break
 		}

@@ -124,8 +124,14 @@ func openRows(ctx context.Context, r io.Reader, options jsonrows.Options, o Opti
 // aside, opens an object.
 func beginsObject(r *bufio.Reader) bool {
 	head, _ := r.Peek(4 << 10) // an error is met again
-	text := strings.TrimLeft(strings.TrimPrefix(string(head), "\uFEFF"), " \t\r\n\x00\xff\xfe")
-	return strings.HasPrefix(text, "{")
+	for _, c := range head {
+		switch c {
+		case ' ', '\t', '\r', '\n', 0, 0xEF, 0xBB, 0xBF, 0xFE, 0xFF: // white space, marks, halves of UTF-16
+		default:
+			return c == '{'
+		}
+	}
+	return false
 }
 
 // find has the rows of an object read that it holds alone: the features of GeoJSON, or its

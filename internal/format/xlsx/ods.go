@@ -44,10 +44,9 @@ type ODSReader struct {
 
 // odsCell is a cell that is being read.
 type odsCell struct {
-	kind   string
-	value  []byte
-	text   []byte
-	repeat int
+	kind  string
+	value []byte
+	text  []byte
 }
 
 const odsContent = "content.xml"
