@@ -107,6 +107,7 @@ type api struct {
 	known, unknown room      // for bodies whose caller is known, and for the others
 	computing      pool      // of maxComputing
 	answers        pool      // of maxAnswers
+	long           longStatuses
 	watchers       watchers
 	streams        sync.WaitGroup // of watchers that took their connections over
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -180,6 +181,77 @@ func sizeOf(r *registry.Revision) int64 {
 	return min(2*int64(size), maxAnswers)
 }
 
+// longStatuses are about how long the statuses of public revisions are that were long, by
+// what they were asked for, so that room for one is taken before it is read.
+type longStatuses struct {
+	mu    sync.Mutex
+	sizes map[string]int64
+}
+
+// maxLongStatuses is how many are remembered.
+const maxLongStatuses = 1000
+
+func (l *longStatuses) size(name string) int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.sizes[name]
+}
+
+// note remembers the size of a status; 0 forgets it.
+func (l *longStatuses) note(name string, size int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case size == 0:
+		delete(l.sizes, name)
+	case len(l.sizes) >= maxLongStatuses, l.sizes == nil:
+		l.sizes = map[string]int64{name: size}
+	default:
+		l.sizes[name] = size
+	}
+}
+
+// standing finds a revision. Where its status is long it takes room for it, which release
+// gives back: who waits for room holds nothing.
+func (a *api) standing(r *http.Request, dataset, which string) (rev *registry.Revision, release func(), err error) {
+	name := dataset + "/" + which
+	room := a.long.size(name)
+	release = func() { a.answers.give(room) }
+	if err := a.answers.take(r.Context(), room); err != nil {
+		return nil, nil, err
+	}
+	for {
+		rev, err = a.Service.Status(r.Context(), auth.FromRequest(r), dataset, which)
+		size := int64(0)
+		if err == nil {
+			size = sizeOf(rev)
+		}
+		if size <= maxKeptBuffer {
+			size = 0
+		}
+		if noted := a.long.size(name); size != noted && (size == 0 || rev.Findability != flowspec.Private) {
+			a.long.note(name, size)
+		}
+		if err != nil {
+			release()
+			return nil, nil, err
+		}
+		if size <= room {
+			return rev, release, nil
+		}
+		if a.answers.takeNow(size - room) {
+			room = size
+			return rev, release, nil
+		}
+		rev = nil
+		release()
+		if err := a.answers.take(r.Context(), size); err != nil {
+			return nil, nil, err
+		}
+		room = size
+	}
+}
+
 // maxKeptBuffer is the largest buffer in bytes that waits for another answer.
 const maxKeptBuffer = 256 << 10
 
@@ -188,26 +260,11 @@ const maxKeptBuffer = 256 << 10
 // still so. Caches must ask each time, since a dataset may become private.
 func (a *api) status(w http.ResponseWriter, r *http.Request) error {
 	dataset, which := datasetOf(r)
-	rev, err := a.Service.Status(r.Context(), auth.FromRequest(r), dataset, which)
+	rev, release, err := a.standing(r, dataset, which)
 	if err != nil {
 		return err
 	}
-	if size := sizeOf(rev); size > maxKeptBuffer {
-		// Whoever waits holds nothing, and reads the revision again.
-		taken := a.answers.takeNow(size)
-		if !taken {
-			rev = nil
-			if err := a.answers.take(r.Context(), size); err != nil {
-				return err
-			}
-		}
-		defer a.answers.give(size)
-		if !taken {
-			if rev, err = a.Service.Status(r.Context(), auth.FromRequest(r), dataset, which); err != nil {
-				return err
-			}
-		}
-	}
+	defer release()
 	b, _ := a.buffers.Get().(*writer)
 	if b == nil {
 		b = &writer{}

@@ -3,6 +3,7 @@ package httpapi_test
 import (
 	"archive/zip"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"io/fs"
@@ -14,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -353,8 +355,19 @@ func (s *slowReader) Write(b []byte) (int, error) {
 	return s.ResponseRecorder.Write(b)
 }
 
+// countingStatus counts how often statuses are read.
+type countingStatus struct {
+	httpapi.Service
+	reads atomic.Int64
+}
+
+func (c *countingStatus) Status(ctx context.Context, token, datasetID, which string) (*registry.Revision, error) {
+	c.reads.Add(1)
+	return c.Service.Status(ctx, token, datasetID, which)
+}
+
 // TestSlowReadersOfStatus: long statuses that are taken slowly have one bound of memory
-// together; who finds no room reads again when there is some, and gets the same.
+// together; who finds no room reads nothing before there is some, and gets the same.
 func TestSlowReadersOfStatus(t *testing.T) {
 	t.Parallel()
 	s := start(t, options{runner: registry.External})
@@ -362,7 +375,8 @@ func TestSlowReadersOfStatus(t *testing.T) {
 	const size = 12 << 20
 	s.upload(strings.Replace(spec("me", "a", "published", "http://example.com/t.csv?sig=x"), `"resources":[`, `"title":"`+strings.Repeat("x", size)+`","resources":[`, 1), me)
 	s.create("me", "b", "published", registry.External)
-	h, left := httpapi.NewWithAnswers(httpapi.Config{Service: s.svc, Events: s.store, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+	counted := &countingStatus{Service: s.svc}
+	h, left := httpapi.NewWithAnswers(httpapi.Config{Service: counted, Events: s.store, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
 	ask := func(dataset string) (*slowReader, chan struct{}) {
 		w, done := &slowReader{ResponseRecorder: httptest.NewRecorder(), begun: make(chan struct{}), goOn: make(chan struct{})}, make(chan struct{})
 		go func() {
@@ -399,6 +413,9 @@ func TestSlowReadersOfStatus(t *testing.T) {
 	<-lastEnd
 	if got, want := last.Body.String(), readers[0].Body.String(); last.Code != http.StatusOK || got != want || len(got) < size {
 		t.Errorf("%d, %d bytes, want %d", last.Code, len(got), len(want))
+	}
+	if n, want := counted.reads.Load(), int64(len(readers)+2); n != want {
+		t.Errorf("%d statuses were read, want %d", n, want)
 	}
 	if n := left(); n != httpapi.MaxAnswers {
 		t.Errorf("%d bytes are left, want %d", n, httpapi.MaxAnswers)
