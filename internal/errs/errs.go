@@ -32,6 +32,10 @@ const (
 // known whether what was asked has been done.
 var ErrUncertain = errors.New("not known whether it was done")
 
+// ErrFull is in the chain of a failure, of the kind [Unavailable], that a disk without room
+// is the cause of. Who holds room there and can give it back does so before trying again.
+var ErrFull = errors.New("a disk is full")
+
 var kindNames = [...]string{
 	"internal error", "invalid", "unauthorized", "forbidden",
 	"not found", "conflict", "too large", "unavailable",

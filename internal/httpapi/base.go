@@ -32,10 +32,10 @@ const maxHost = 255 + len(":65535")
 // isHost reports whether a text is a host of an http URL, with or without a port: a name of
 // letters, digits and "-._", or an IP address, of version 6 in brackets.
 func isHost(text string) bool {
-	host, port := text, ""
+	host := text
 	if i := strings.LastIndexByte(text, ':'); i > strings.LastIndexByte(text, ']') {
-		host, port = text[:i], text[i+1:]
-		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		host = text[:i]
+		if n, err := strconv.ParseUint(text[i+1:], 10, 16); err != nil || n == 0 {
 			return false
 		}
 	}

@@ -427,7 +427,7 @@ func failure(err error, op, key string) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return errs.Wrap(err, errs.Unavailable, op, "the store is full")
+		return errs.Wrap(errors.Join(errs.ErrFull, err), errs.Unavailable, op, "the disk of the store is full; try again later")
 	case op == "objstore.Create" || op == "objstore.Commit" || op == "objstore.Import":
 		if errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.EISDIR) || errors.Is(err, fs.ErrExist) {
 			return errs.Wrap(err, errs.Conflict, op, "the key %.80q names an object and a folder of others", key)

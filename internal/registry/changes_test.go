@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -481,4 +482,39 @@ func TestFilesOfTwoProcesses(t *testing.T) {
 	}
 	hidden("made private", func() { f.pushAs("me/lakes", "private") },
 		func(found *registry.NamedFile, err error) bool { return err == nil && found.Findability == "private" })
+}
+
+// Of many reads of a public file hardly any asks the database.
+func TestReadsOfFiles(t *testing.T) {
+	t.Parallel()
+	testkit.EachDB(t, func(t *testing.T, url string) {
+		t.Parallel()
+		var asked atomic.Int64
+		db := testkit.Must(sqldb.Open(t.Context(), sqldb.Config{URL: url, Trace: func(statements ...string) {
+			for _, text := range statements {
+				if strings.Contains(text, "JOIN revision_file") {
+					asked.Add(1)
+				}
+			}
+		}}))(t)
+		t.Cleanup(func() { _ = db.Close() })
+		f := &fixture{Store: testkit.Must(registry.Open(t.Context(), db, registry.Options{}))(t), t: t, db: db, url: url}
+		ctx, cancel := context.WithCancel(t.Context())
+		var listening sync.WaitGroup
+		defer listening.Wait()
+		defer cancel()
+		listening.Go(func() { f.Listen(ctx) })
+		f.publish("published")
+		for f.Kept() == 0 {
+			testkit.Must(f.file())(t)
+		}
+		asked.Store(0)
+		const reads = 1000
+		for range reads {
+			testkit.Must(f.file())(t)
+		}
+		if n := asked.Load(); n > reads/4 || db.Single() && n != 0 {
+			t.Errorf("%d of %d reads asked the database", n, reads)
+		}
+	})
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/datahq/specstore/internal/engine"
@@ -24,6 +25,7 @@ func text(n int64) string { return strconv.FormatInt(n, 10) }
 const (
 	beatEvery = time.Second     // with the progress
 	beatLost  = 6 * time.Second // without a confirmed beat a run stops itself
+	beatFull  = beatLost / 3    // or of this where the disk of the registry is full
 
 	releaseTime = 2 * time.Second // to give a flow back when the server stops
 
@@ -33,6 +35,9 @@ const (
 )
 
 var errLost = errors.New("the run has lost its flow")
+
+// errFull is what a flow ends with that the disk has no room for.
+var errFull = errs.New(errs.Unavailable, "service.run", "the disk is full")
 
 // RunNext runs the fairest open flow, if there is one. A flow that ends FAILED is a
 // run that succeeded; the error says that the run could not go on.
@@ -55,6 +60,10 @@ func (s *Service) RunNext(ctx context.Context) error {
 	case ctx.Err() != nil:
 		log.InfoContext(ctx, "flow given back: the server stops")
 		return s.insist(ctx, log, func(ctx context.Context) error { return s.release(ctx, claim) })
+	case errors.Is(err, errs.ErrFull):
+		// What the run had on the disk is gone by now, so there is room for its end, or will be.
+		log.WarnContext(ctx, "run ended: a disk is full", "error", err)
+		return s.insist(ctx, log, func(ctx context.Context) error { return s.giveUp(ctx, claim, errFull) })
 	case errors.Is(err, errLost):
 		log.WarnContext(ctx, "run stopped: another attempt, or its owner, has the flow, or the registry was silent", "error", err)
 		// Where the registry was silent nobody else has the flow.
@@ -146,6 +155,9 @@ func (s *Service) giveUp(ctx context.Context, c *registry.Claim, cause error) er
 // reports whether the flow succeeded.
 func (s *Service) run(ctx context.Context, c *registry.Claim) (success bool, err error) {
 	temp, err := os.MkdirTemp(s.Temp, "run-")
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		err = errors.Join(errs.ErrFull, err)
+	}
 	if err != nil {
 		return false, fmt.Errorf("service.run: %w", err)
 	}
@@ -166,9 +178,9 @@ func (s *Service) run(ctx context.Context, c *registry.Claim) (success bool, err
 			Progress: func(now map[string]engine.Count) { counts.Store(&now) },
 		})
 	}
-	if err != nil && errors.Is(context.Cause(ctx), errLost) {
+	if cause := context.Cause(ctx); err != nil && (errors.Is(cause, errLost) || errors.Is(cause, errs.ErrFull)) {
 		// What broke off because of that may say only that its context is over.
-		return false, errLost
+		return false, cause
 	}
 	return success, err
 }
@@ -214,13 +226,14 @@ func (s *Service) job(ctx context.Context, c *registry.Claim, temp string) (*run
 	return j, err
 }
 
-// whileAway does again what fails because the registry is away, until ctx ends: an
+// whileAway does again what fails because the registry is away, until ctx ends, but for want
+// of room on its disk, which the run itself may take: an
 // event that was taken and not acknowledged changes nothing the second time, and a run
 // that stays without the registry for too long is stopped by its beats.
 func whileAway(ctx context.Context, f func() error) error {
 	for wait := awayFirst; ; wait = min(2*wait, awayMost) {
 		err := f()
-		if !errs.Is(err, errs.Unavailable) {
+		if !errs.Is(err, errs.Unavailable) || errors.Is(err, errs.ErrFull) {
 			return err
 		}
 		select {
@@ -326,6 +339,9 @@ func (s *Service) beat(ctx context.Context, c *registry.Claim, progress *atomic.
 		switch {
 		case err == nil && ok:
 			confirmed = time.Now()
+		case errors.Is(err, errs.ErrFull) && time.Since(confirmed) > beatFull:
+			stop(err)
+			return
 		case err == nil, time.Since(confirmed) > beatLost:
 			stop(errLost)
 			return

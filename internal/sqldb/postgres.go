@@ -106,6 +106,12 @@ var overtaken = map[string]bool{
 	"23505": true, // unique_violation
 }
 
+// postgresFull reports whether a failure is one of PostgreSQL for want of room on its disk.
+func postgresFull(err error) bool {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && e.Code == "53100" // disk_full
+}
+
 // postgresAway reports whether a failure is one of PostgreSQL that passes by itself.
 func postgresAway(err error) bool {
 	if e, ok := errors.AsType[*pgconn.PgError](err); ok {

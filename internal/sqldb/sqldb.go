@@ -246,6 +246,9 @@ func away(err error) error {
 	if _, ok := errors.AsType[*errs.Error](err); ok {
 		return err
 	}
+	if sqliteFull(err) || postgresFull(err) {
+		return errs.Wrap(errors.Join(errs.ErrFull, err), errs.Unavailable, "sqldb", "the disk of the database is full; try again later")
+	}
 	if sqliteAway(err) || postgresAway(err) {
 		return errs.Wrap(err, errs.Unavailable, "sqldb", "the database is not available; try again later")
 	}

@@ -233,6 +233,13 @@ func (l *lite) close() error {
 	return errors.Join(append(list, l.lock.Close())...)
 }
 
+// sqliteFull reports whether a failure is one of SQLite for want of room on the disk, also
+// for the index of its log.
+func sqliteFull(err error) bool {
+	e, ok := errors.AsType[*sqlite.Error](err)
+	return ok && (e.Code()&0xff == sqlite3.SQLITE_FULL || e.Code() == sqlite3.SQLITE_IOERR_SHMSIZE)
+}
+
 // sqliteAway reports whether a failure is one of SQLite that passes by itself.
 func sqliteAway(err error) bool {
 	e, ok := errors.AsType[*sqlite.Error](err)
