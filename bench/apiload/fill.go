@@ -64,7 +64,7 @@ func fill(ctx context.Context, o options, dir, database string) (b *bench, err e
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, s.Stop()) }()
-	db, err := sqldb.OpenReader(ctx, sqldb.Config{URL: database, Conns: 2})
+	db, err := sqldb.OpenReader(ctx, sqldb.Config{URL: database, Conns: 2, Answer: patience})
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +147,7 @@ type shape struct{ datasets, ended, open, opens int }
 // grow copies the template until the database has a shape; have is how many datasets
 // it has.
 func (b *bench) grow(ctx context.Context, database string, have int, s shape) error {
-	db, err := sqldb.Open(ctx, sqldb.Config{URL: database, Conns: 2})
+	db, err := sqldb.Open(ctx, sqldb.Config{URL: database, Conns: 2, Answer: patience})
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/datahq/specstore/bench/measure"
 	"github.com/datahq/specstore/internal/sqldb"
@@ -43,6 +44,9 @@ func startFloor(ctx context.Context, binary, database string) (*measure.Process,
 	return p, nil
 }
 
+// patience is how long the statements that fill a database may take.
+const patience = time.Hour
+
 // databases makes databases of a kind.
 type databases interface {
 	version(ctx context.Context) (string, error)
@@ -53,7 +57,7 @@ type databases interface {
 type postgresDatabases struct{ url string }
 
 func (p *postgresDatabases) exec(ctx context.Context, fn func(*sqldb.DB) error) error {
-	db, err := sqldb.Open(ctx, sqldb.Config{URL: p.url, Conns: 2})
+	db, err := sqldb.Open(ctx, sqldb.Config{URL: p.url, Conns: 2, Answer: patience})
 	if err != nil {
 		return err
 	}

@@ -186,7 +186,11 @@ func TestDatabaseSilent(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	s.answers("/readyz", http.StatusServiceUnavailable)
+	s.answers("/healthz", http.StatusOK)
 	p.Release()
+	time.Sleep(time.Second) // for which an answer holds
+	s.answers("/readyz", http.StatusOK)
 	if st := s.status("local/elements/1"); st.State != "SUCCEEDED" {
 		t.Errorf("%+v", st)
 	}
@@ -231,5 +235,20 @@ func TestServersStartTogether(t *testing.T) {
 	}
 	if len(keys) != 1 {
 		t.Errorf("%d keys", len(keys))
+	}
+}
+
+// answers holds the status of an answer.
+func (s *server) answers(path string, status int) {
+	s.t.Helper()
+	res, err := (&http.Client{Timeout: 20 * time.Second}).Get(s.url + path)
+	if err != nil {
+		s.t.Error(err)
+		return
+	}
+	body, _ := io.ReadAll(res.Body)
+	res.Body.Close()
+	if res.StatusCode != status {
+		s.t.Errorf("%s: %d %s, want %d", path, res.StatusCode, body, status)
 	}
 }

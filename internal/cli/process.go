@@ -125,3 +125,22 @@ func (p *process) stop(ctx context.Context) (err error) {
 	}
 	return err
 }
+
+// ready fails where the database does not answer or a store cannot be written.
+func (p *process) ready(ctx context.Context) error {
+	one := func(row sqldb.Row) error { var n int; return row.Scan(&n) }
+	if err := p.db.Select(ctx, one, `SELECT 1`); err != nil {
+		return err
+	}
+	for _, store := range p.parts.stores {
+		w, err := store.Create(ctx, "ready")
+		if err != nil {
+			return err
+		}
+		_, err = w.Write([]byte("ready"))
+		if err = errors.Join(err, w.Cancel()); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -86,7 +86,7 @@ func serve(ctx context.Context, env *Env, c *config) (err error) {
 	log, parts := p.log, p.parts
 	server := httpapi.NewServer(httpapi.Config{
 		Service: p.service, Events: parts.Registry, Packages: parts.Packages, Raw: parts.Raw, Verifier: parts.Verifier, Issuer: parts.issuer, AuthServer: parts.authServer,
-		PublicURL: handedOut, LocalURL: local, UpdateToken: c.updateToken, AnonymousUpdates: c.anonymousUpdates, Stopping: ctx.Done(), Now: env.Now, Log: log,
+		PublicURL: handedOut, LocalURL: local, UpdateToken: c.updateToken, AnonymousUpdates: c.anonymousUpdates, Ready: p.ready, Stopping: ctx.Done(), Now: env.Now, Log: log,
 	})
 	info, err := json.Marshal(serverInfo{URL: local, PID: os.Getpid()})
 	if err != nil {
@@ -156,6 +156,7 @@ type parts struct {
 	issuer     *auth.Issuer
 	authServer httpapi.AuthServer // where the issuer is nil
 	places     runner.Places      // where runs read and write
+	stores     []objstore.Store   // of uploaded files and of packages
 }
 
 func (c *config) parts(ctx context.Context, env *Env, store *registry.Store) (*parts, error) {
@@ -196,6 +197,7 @@ func (c *config) parts(ctx context.Context, env *Env, store *registry.Store) (*p
 	if err != nil {
 		return nil, err
 	}
+	p.stores = []objstore.Store{raw, packages}
 	host, _ := os.Hostname()
 	p.Parts = service.Parts{
 		Profiles: p.Profiles, Runner: c.runner, Plans: c.plans, Processors: c.processors, PublicURL: c.publicURL,

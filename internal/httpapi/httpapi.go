@@ -95,6 +95,9 @@ type Config struct {
 	UpdateToken string
 	// AnonymousUpdates allows updates without a token to programs of this machine.
 	AnonymousUpdates bool
+	// Ready fails where the database or the stores of files do not work, by the end of its
+	// context. What it fails with is for the log alone; nil is that they do.
+	Ready func(context.Context) error
 	// Stopping ends streams when the server stops.
 	Stopping <-chan struct{}
 	Now      func() time.Time
@@ -106,7 +109,8 @@ type api struct {
 	buffers        sync.Pool // of *writer
 	known, unknown room      // for bodies whose caller is known, and for the others
 	computing      pool      // of maxComputing
-	answers        pool      // of maxAnswers
+	readiness      readiness
+	answers        pool // of maxAnswers
 	long           longStatuses
 	watchers       watchers
 	streams        sync.WaitGroup // of watchers that took their connections over
@@ -152,6 +156,7 @@ func (a *api) routes() []route {
 		{"GET /openapi.yaml", a.openapi},
 		{"GET /schemas/{name}", a.schema},
 		{"GET /healthz", a.health},
+		{"GET /readyz", a.ready},
 	}
 }
 
@@ -217,6 +222,40 @@ func (s *Server) Shutdown(ctx context.Context) error {
 }
 
 func (a *api) health(w http.ResponseWriter, _ *http.Request) error {
+	return writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+}
+
+// readyTime bounds what is looked at for /readyz, and is how long an answer holds: it has
+// no token, and makes files.
+const readyTime = time.Second
+
+// readiness is what was last found out.
+type readiness struct {
+	mu  sync.Mutex // held while it is looked
+	at  time.Time
+	err error
+}
+
+// look gives what was found out a moment ago, or looks.
+func (s *readiness) look(ctx context.Context, ready func(context.Context) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if ready != nil && (s.at.IsZero() || time.Since(s.at) > readyTime) {
+		// Others get the same answer: the look does not end with this request.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readyTime)
+		defer cancel()
+		s.err = ready(ctx)
+		s.at = time.Now()
+	}
+	return s.err
+}
+
+// ready answers whether requests can be answered: the database answers, and the stores of
+// files can be written.
+func (a *api) ready(w http.ResponseWriter, r *http.Request) error {
+	if err := a.readiness.look(r.Context(), a.Ready); err != nil {
+		return errs.Wrap(err, errs.Unavailable, "httpapi.ready", "the server is not ready: its database or its stores of files do not work")
+	}
 	return writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 }
 

@@ -49,7 +49,7 @@ func TestPrivate(t *testing.T) {
 	}
 	elsewhere := []string{ // with tests of their own
 		"GET /source/{owner}", "POST /source/{owner}/{dataset}/restore", "POST /source/upload", "POST /source/plan", "POST /source/update", "GET /source-pipelines", "POST /rawstore/authorize", "POST /rawstore/o",
-		"GET /rawstore/o/{owner}/{name}", "GET /rawstore/presign", "GET /healthz", "GET /openapi.yaml", "GET /schemas/{name}",
+		"GET /rawstore/o/{owner}/{name}", "GET /rawstore/presign", "GET /healthz", "GET /readyz", "GET /openapi.yaml", "GET /schemas/{name}",
 		"GET /auth/public-key", "GET /auth/check", "GET /auth/authorize", "GET /auth/get_profile",
 	}
 	for _, pattern := range httpapi.Patterns() {

@@ -62,6 +62,8 @@ func TestRoutes(t *testing.T) {
 		{"HEAD", "/nothing", 404, ""},
 		{"HEAD", "/source/upload", 405, writing},
 		{"GET", "/healthz", 200, ""},
+		{"GET", "/readyz", 200, ""},
+		{"POST", "/readyz", 405, reading},
 	} {
 		name := c.method + " " + c.path
 		a := s.do(c.method, c.path, "", "Origin: http://other.example")

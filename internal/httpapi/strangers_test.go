@@ -59,6 +59,7 @@ var asked = map[string][]string{
 	"GET /openapi.yaml":   {"/openapi.yaml"},
 	"GET /schemas/{name}": {"/schemas/flow-spec.json"},
 	"GET /healthz":        {"/healthz"},
+	"GET /readyz":         {"/readyz"},
 }
 
 // everyAnswer sends every request of [asked] about a dataset as strangers do, with the
