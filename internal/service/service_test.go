@@ -391,7 +391,7 @@ func TestSilentRegistry(t *testing.T) {
 		done := f.running(t.Context(), s)
 		release, held := make(chan struct{}), make(chan error, 1)
 		go func() { // nobody else writes meanwhile
-			held <- f.DB.Tx(t.Context(), func(ctx context.Context, tx sqldb.Tx) error {
+			held <- f.DB.Tx(sqldb.Slow(t.Context()), func(ctx context.Context, tx sqldb.Tx) error {
 				if f.DB.Dialect() == sqldb.Postgres { // which ends a session that does nothing
 					_, err := tx.Exec(ctx, `UPDATE dataset_revision SET attempt = attempt; SELECT pg_sleep(7.5)`)
 					return err
