@@ -40,6 +40,7 @@ type options struct {
 	round            time.Duration
 	each             int // requests of a connection in a round; 0 is by time
 	growth           bool
+	fsync            bool // of PostgreSQL
 }
 
 func main() {
@@ -58,6 +59,7 @@ func run() error {
 	flag.DurationVar(&o.round, "round", 500*time.Millisecond, "how long each takes")
 	flag.IntVar(&o.each, "each", 0, "`number` of requests that each connection sends in a round; 0 is as many as fit -round")
 	flag.BoolVar(&o.growth, "growth", false, "measure specstore alone, as its database grows")
+	flag.BoolVar(&o.fsync, "fsync", false, "let PostgreSQL's commits wait for the disk")
 	databases := flag.String("databases", "postgres,sqlite", "which")
 	requests := flag.String("requests", "status,status-open,not-modified,update,upload", "which")
 	conns := flag.String("conns", "1,16,64", "how many connections")
@@ -102,7 +104,11 @@ func numbers(list string) (n []int, err error) {
 func (o options) measure(ctx context.Context, dir string, kind sqldb.Dialect) (err error) {
 	var maker databases
 	if kind == sqldb.Postgres {
-		url, stop, err := testkit.StartPostgres()
+		start := testkit.StartPostgres
+		if o.fsync {
+			start = testkit.StartDurablePostgres
+		}
+		url, stop, err := start()
 		if err != nil {
 			return err
 		}

@@ -66,10 +66,11 @@ func (p *postgresDatabases) exec(ctx context.Context, fn func(*sqldb.DB) error) 
 }
 
 func (p *postgresDatabases) version(ctx context.Context) (v string, err error) {
+	var fsync string
 	err = p.exec(ctx, func(db *sqldb.DB) error {
-		return db.Pool().QueryRow(ctx, `SHOW server_version`).Scan(&v)
+		return db.Pool().QueryRow(ctx, `SELECT current_setting('server_version'), current_setting('fsync')`).Scan(&v, &fsync)
 	})
-	return "PostgreSQL " + v + ", fsync off, over a Unix socket", err
+	return "PostgreSQL " + v + ", fsync " + fsync + ", over a Unix socket", err
 }
 
 func (p *postgresDatabases) named(name string) (string, error) {

@@ -99,8 +99,14 @@ func (r Runner) Run() int {
 
 // StartPostgres starts a PostgreSQL that is nobody else's, for programs that measure.
 // It does not wait for the disk. stop must be called.
-func StartPostgres() (url string, stop func() error, err error) {
-	p := &postgres{}
+func StartPostgres() (url string, stop func() error, err error) { return startPostgres(&postgres{}) }
+
+// StartDurablePostgres is [StartPostgres] of one whose commits wait for the disk.
+func StartDurablePostgres() (url string, stop func() error, err error) {
+	return startPostgres(&postgres{durable: true})
+}
+
+func startPostgres(p *postgres) (url string, stop func() error, err error) {
 	url, err = p.start()
 	return url, p.stop, err
 }
@@ -109,6 +115,7 @@ func StartPostgres() (url string, stop func() error, err error) {
 var shared postgres
 
 type postgres struct {
+	durable bool // commits wait for the disk
 	mu      sync.Mutex
 	schemas int
 	tried   bool
@@ -184,7 +191,11 @@ func (p *postgres) start() (string, error) {
 		return "", fmt.Errorf("initdb: %w: %s", err, bytes.TrimSpace(out))
 	}
 	// A socket in the folder is this server's alone; a port might be taken.
-	server := command("postgres", "-D", data, "-k", p.dir, "-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=300")
+	sync := "fsync=off"
+	if p.durable {
+		sync = "fsync=on"
+	}
+	server := command("postgres", "-D", data, "-k", p.dir, "-c", "listen_addresses=", "-c", sync, "-c", "max_connections=300")
 	log, err := os.Create(filepath.Join(p.dir, "log"))
 	if err != nil {
 		return "", err
