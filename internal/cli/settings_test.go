@@ -3,6 +3,7 @@ package cli_test
 import (
 	"bytes"
 	"context"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -64,9 +65,7 @@ func TestSettingsWithSecrets(t *testing.T) {
 					value = scheme + ":/user:hunter2@127.0.0.1"
 				}
 				env := map[string]string{"SPECSTORE_DATA": t.TempDir()}
-				for k, v := range s.more {
-					env[k] = v
-				}
+				maps.Copy(env, s.more)
 				env[s.name] = value
 				code, stdout, stderr := runWith(t, t.TempDir(), env, s.args...)
 				if code == 0 {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"unicode"
 	"unicode/utf8"
@@ -38,7 +39,7 @@ func (t *plainText) Write(p []byte) (int, error) {
 	}
 	in := p
 	if len(t.part) > 0 {
-		in = append(t.part, p...)
+		in = slices.Concat(t.part, p)
 		t.part = nil
 	}
 	var out bytes.Buffer

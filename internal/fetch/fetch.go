@@ -278,7 +278,7 @@ func (c *Client) Open(ctx context.Context, address string) (io.ReadCloser, Info,
 	b.timer.Stop()
 	in, decoded, err := decode(&limit{r: b, left: c.max, max: c.max}, res.Header, packing(final.Path))
 	if err != nil {
-		b.Close()
+		_ = b.Close() // nothing more is read of it
 		return nil, Info{}, err
 	}
 	info := Info{Size: res.ContentLength, URL: final.String(), ContentType: res.Header.Get("Content-Type")}

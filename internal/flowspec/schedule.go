@@ -178,8 +178,8 @@ func (s Schedule) Next(t, last time.Time) time.Time {
 		if last.IsZero() || last.After(t) {
 			return t.Add(s.Every).UTC()
 		}
-		periods := t.Sub(last)/s.Every + 1
-		return last.Add(periods * s.Every).UTC()
+		since := t.Sub(last)
+		return last.Add(since - since%s.Every + s.Every).UTC()
 	}
 	if s.Cron == "" {
 		return time.Time{}

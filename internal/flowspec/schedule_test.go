@@ -53,7 +53,7 @@ func TestNext(t *testing.T) {
 				t.Fatal(err)
 			}
 			var got []string
-			for range strings.Fields(c.want) {
+			for range strings.FieldsSeq(c.want) {
 				next := s.Next(at, time.Time{})
 				if !next.After(at) {
 					t.Fatalf("after %s comes %s", at, next)

@@ -103,7 +103,7 @@ func TestLinksAreAddresses(t *testing.T) {
 	}
 	list := s.get("/source/"+url.PathEscape("münchen"), token)
 	for name, text := range map[string]string{"status": s.get("/source/"+flow, token).body, "list": list.body} {
-		for _, link := range strings.Split(text, `"`) {
+		for link := range strings.SplitSeq(text, `"`) {
 			if strings.HasPrefix(link, s.http.URL) && strings.ContainsFunc(link, func(r rune) bool { return r >= 0x80 }) {
 				t.Errorf("%s has the link %s", name, link)
 			}
@@ -126,7 +126,7 @@ func TestReadInPlace(t *testing.T) {
 	flow := s.upload(spec("me", "a", "published", s.file("me", "id,name\n1,caf\xe9\n")), token)
 	s.await(flow, token)
 	d := s.get("/pkgstore/"+flow+"/datapackage.json", "").body
-	for _, part := range strings.Split(d, `"`) {
+	for part := range strings.SplitSeq(d, `"`) {
 		path, ok := strings.CutPrefix(part, s.http.URL)
 		if !ok {
 			continue

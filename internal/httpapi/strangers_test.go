@@ -113,7 +113,7 @@ func unpacked(t *testing.T, folder string, fn func(name, content string)) {
 		fn(path, string(body))
 		archive, err := zip.NewReader(bytes.NewReader(body), int64(len(body)))
 		if err != nil {
-			return nil //nolint:nilerr // it is no archive
+			return nil // it is no archive
 		}
 		for _, f := range archive.File {
 			entry := testkit.Must(f.Open())(t)

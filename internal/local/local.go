@@ -53,7 +53,7 @@ func checked(path string, f *os.File) (*os.File, error) {
 
 // regular refuses what is not a regular file.
 func regular(path string, info fs.FileInfo) error {
-	what := ""
+	var what string
 	switch mode := info.Mode(); {
 	case mode.IsRegular():
 		return nil

@@ -143,6 +143,7 @@ func countScheduled(ctx context.Context, tx sqldb.Tx, datasetID string, state St
 				scheduled_for = CASE WHEN schedule_failures + 1 >= $2 THEN NULL ELSE scheduled_for END
 			WHERE identifier = $1`, datasetID, maxScheduleFailures,
 			fmt.Sprintf("%d scheduled runs in a row have failed; push the dataset again to go on%s", maxScheduleFailures, reason))
+	case Queued, Running, Cancelled:
 	}
 }
 

@@ -85,7 +85,7 @@ func TestDPP(t *testing.T) {
 		p.down = false
 		// That it is away holds for a moment, for all who ask.
 		for range 1000 {
-			if err := f.Parts.DPP.Probe(t.Context()); err == nil {
+			if err := f.DPP.Probe(t.Context()); err == nil {
 				break
 			}
 			time.Sleep(10 * time.Millisecond)

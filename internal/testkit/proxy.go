@@ -37,7 +37,7 @@ func NewProxy(t testing.TB, database string) *Proxy {
 	if !filepath.IsAbs(q.Get("host")) {
 		t.Skip("the database that TEST_DATABASE_URL names has no socket that a test can stand before")
 	}
-	dir := Must(os.MkdirTemp("", "pg"))(t) // the path of a socket must be short
+	dir := Must(os.MkdirTemp("", "pg"))(t) //nolint:usetesting // the path of a socket must be short
 	p := &Proxy{t: t, socket: filepath.Join(dir, socketName), real: filepath.Join(q.Get("host"), socketName), open: map[net.Conn]bool{}, held: make(chan struct{})}
 	close(p.held)
 	q.Set("host", dir)
@@ -54,7 +54,7 @@ func NewProxy(t testing.TB, database string) *Proxy {
 // Start takes connections, again after [Proxy.Stop].
 func (p *Proxy) Start() {
 	p.t.Helper()
-	l := Must(net.Listen("unix", p.socket))(p.t)
+	l := Must((&net.ListenConfig{}).Listen(p.t.Context(), "unix", p.socket))(p.t)
 	p.listener = l
 	p.wg.Go(func() {
 		for {
@@ -62,7 +62,7 @@ func (p *Proxy) Start() {
 			if err != nil {
 				return
 			}
-			out, err := net.Dial("unix", p.real)
+			out, err := (&net.Dialer{}).DialContext(p.t.Context(), "unix", p.real)
 			if err != nil {
 				_ = in.Close()
 				continue
