@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -46,12 +47,12 @@ func decode(r io.Reader, header http.Header, packed string) (io.Reader, bool, er
 	}
 	decoded := false
 	// The last coding was applied last.
-	for i := len(codings) - 1; i >= 0; i-- {
-		if i == 0 && codings[i] == packed && !twice(&r, packed) {
+	for i, coding := range slices.Backward(codings) {
+		if i == 0 && coding == packed && !twice(&r, packed) {
 			// Some servers declare the packing of the file itself as a coding.
 			continue
 		}
-		next, err := decoder(r, codings[i])
+		next, err := decoder(r, coding)
 		if err != nil {
 			return nil, false, err
 		}

@@ -181,8 +181,9 @@ func (u *upload) revision(s *Service) registry.New {
 	}
 	if next := u.spec.Schedule.Next(u.at, time.Time{}); !next.IsZero() {
 		// What was read as JSON can be written as JSON.
-		n.Schedule, _ = json.Marshal(u.spec.Raw["schedule"])
-		n.ScheduledFor = next
+		if text, err := json.Marshal(u.spec.Raw["schedule"]); err == nil {
+			n.Schedule, n.ScheduledFor = text, next
+		}
 	}
 	return n
 }
