@@ -256,3 +256,34 @@ func TestNewRefuses(t *testing.T) {
 		}
 	}
 }
+
+// TestQuietDatabase: a queue that hears nothing for longer than PostgreSQL may leave a
+// statement unanswered has no trouble to report, and hears of the next ticket.
+func TestQuietDatabase(t *testing.T) {
+	t.Parallel()
+	db, err := sqldb.Open(t.Context(), sqldb.Config{URL: testkit.DB(t, sqldb.Postgres), Answer: 200 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	var said bytes.Buffer
+	ran := make(chan time.Time, 1)
+	q, err := jobs.New(t.Context(), db, jobs.Config{
+		Workers: 1, Log: slog.New(slog.NewTextHandler(&said, nil)), Run: func(context.Context) error { ran <- time.Now(); return nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := q.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Second)
+	enqueue(t, db, q, nil)
+	wait(t, ran)
+	if err := q.Stop(context.WithoutCancel(t.Context())); err != nil {
+		t.Error(err)
+	}
+	if strings.Contains(said.String(), "does not answer") {
+		t.Errorf("the queue says\n%s", said.String())
+	}
+}
