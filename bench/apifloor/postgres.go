@@ -139,7 +139,7 @@ func (p *postgres) upload(ctx context.Context, u upload) (number int64, err erro
 	first.Queue(sqlCount, u.dataset, u.owner, 1000)
 	first.Queue(sqlDataset, u.dataset, u.owner, now, now+86400e6, "published", strings.ToLower(rand.Text()), `"every 1d"`, "push")
 	err = p.in(ctx, first, func(r pgx.BatchResults) error {
-		var name, findability string
+		var name, findability, logged string
 		var count, created int64
 		if err := r.QueryRow().Scan(&name); err != nil {
 			return err
@@ -147,7 +147,7 @@ func (p *postgres) upload(ctx context.Context, u upload) (number int64, err erro
 		if err := r.QueryRow().Scan(&count); err != nil {
 			return err
 		}
-		return r.QueryRow().Scan(&number, &created, &findability, &u.internal)
+		return r.QueryRow().Scan(&number, &created, &findability, &u.internal, &logged)
 	}, func(tx pgx.Tx) (*pgx.Batch, error) {
 		if _, err := p.river.InsertTx(ctx, tx, job{}, nil); err != nil {
 			return nil, err

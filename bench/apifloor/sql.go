@@ -71,7 +71,7 @@ const (
 			released_revision = CASE WHEN dataset.deleted_at IS NULL THEN dataset.released_revision END,
 			released_at = CASE WHEN dataset.deleted_at IS NULL THEN dataset.released_at END,
 			deleted_at = NULL, last_revision = dataset.last_revision + 1
-		RETURNING last_revision, created_at, findability, internal_id`
+		RETURNING last_revision, created_at, findability, internal_id, logged_findability`
 	sqlNew = `
 		INSERT INTO dataset_revision (revision_id, dataset_id, revision, status, created_at, updated_at, queued_at, runner,
 			planner_version, idempotency_key, idempotency_hash, findability, spec, event_seq, internal_id, caused_by)

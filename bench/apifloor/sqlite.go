@@ -140,7 +140,7 @@ func (s *sqlite) update(ctx context.Context, e event) (state string, err error) 
 func (s *sqlite) upload(ctx context.Context, u upload) (number int64, err error) {
 	now := time.Now().UnixMicro()
 	err = s.in(ctx, func(tx *sql.Tx) error {
-		var name, findability string
+		var name, findability, logged string
 		var count, created int64
 		if err := tx.StmtContext(ctx, s.statements[sqlOwner]).QueryRowContext(ctx, u.owner, u.name).Scan(&name); err != nil {
 			return err
@@ -149,7 +149,7 @@ func (s *sqlite) upload(ctx context.Context, u upload) (number int64, err error)
 			return err
 		}
 		if err := tx.StmtContext(ctx, s.statements[sqlDataset]).QueryRowContext(ctx, u.dataset, u.owner, now, now+86400e6, "published", strings.ToLower(rand.Text()), `"every 1d"`, "push").
-			Scan(&number, &created, &findability, &u.internal); err != nil {
+			Scan(&number, &created, &findability, &u.internal, &logged); err != nil {
 			return err
 		}
 		if err := s.all(ctx, tx, additions(u, number, now)); err != nil {
