@@ -51,8 +51,8 @@ const (
 			THEN (SELECT COUNT(*) FROM (SELECT 1 FROM dataset x WHERE x.owner = $2 AND x.deleted_at IS NULL LIMIT $3) y) ELSE -1 END
 		FROM (SELECT 1) one LEFT JOIN dataset d ON d.identifier = $1`
 	sqlDataset = `
-		INSERT INTO dataset (identifier, owner, created_at, updated_at, scheduled_for, findability, last_revision, internal_id, schedule)
-		VALUES ($1, $2, $3, $3, $4, $5, 1, $6, $7)
+		INSERT INTO dataset (identifier, owner, created_at, updated_at, scheduled_for, findability, last_revision, internal_id, schedule, logged_findability)
+		VALUES ($1, $2, $3, $3, $4, $5, 1, $6, $7, $5)
 		ON CONFLICT (identifier) DO UPDATE SET updated_at = $3,
 			scheduled_for = CASE
 				WHEN $8 = 'schedule' THEN dataset.scheduled_for
@@ -61,6 +61,8 @@ const (
 			schedule = CASE WHEN $8 = 'schedule' THEN dataset.schedule ELSE $7 END,
 			schedule_failures = CASE WHEN $8 = 'schedule' THEN dataset.schedule_failures ELSE 0 END,
 			schedule_paused = CASE WHEN $8 = 'schedule' THEN dataset.schedule_paused END,
+			logged_pause = CASE WHEN $8 = 'schedule' THEN dataset.logged_pause ELSE 0 END,
+			logged_findability = CASE WHEN dataset.deleted_at IS NULL THEN dataset.logged_findability ELSE $5 END,
 			created_at = CASE WHEN dataset.deleted_at IS NULL THEN dataset.created_at ELSE $3 END,
 			findability = CASE
 				WHEN dataset.deleted_at IS NOT NULL THEN $5

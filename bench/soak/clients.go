@@ -165,18 +165,12 @@ func (u *user) read(ctx context.Context, st *client.Status, want []byte) {
 		if err != nil {
 			return err
 		}
-		var d struct {
-			Resources []struct {
-				Name, Path, Hash string
-				Datahub          struct{ Type string }
-			}
-		}
-		if err := json.Unmarshal(descriptor, &d); err != nil {
-			bad = "the descriptor is not JSON: " + err.Error()
+		list, broken := resourcesOf(descriptor)
+		if bad = broken; bad != "" {
 			return nil
 		}
 		bad = "the package has no CSV"
-		for _, r := range d.Resources {
+		for _, r := range list {
 			if r.Datahub.Type != "derived/csv" {
 				continue
 			}
@@ -199,6 +193,21 @@ func (u *user) read(ctx context.Context, st *client.Status, want []byte) {
 		bad = err.Error()
 	}
 	u.history.add(record{Kind: published, Flow: st.ID, Bad: bad})
+}
+
+// resource is one of a package.
+type resource struct {
+	Name, Path, Hash string
+	Datahub          struct{ Type string }
+}
+
+// resourcesOf reads a descriptor. broken says what is wrong with it.
+func resourcesOf(descriptor []byte) (list []resource, broken string) {
+	var d struct{ Resources []resource }
+	if err := json.Unmarshal(descriptor, &d); err != nil {
+		return nil, "the descriptor is not JSON: " + err.Error()
+	}
+	return d.Resources, ""
 }
 
 // get reads an address of the public server from any server that is up.
@@ -397,12 +406,9 @@ func (u *user) filesOf(ctx context.Context, id string) (files []string) {
 		if err != nil {
 			return err
 		}
-		var d struct{ Resources []struct{ Path string } }
-		if err := json.Unmarshal(descriptor, &d); err != nil {
-			return err
-		}
+		list, _ := resourcesOf(descriptor)
 		files = []string{st.Links.Package}
-		for _, r := range d.Resources {
+		for _, r := range list {
 			files = append(files, r.Path)
 		}
 		return nil

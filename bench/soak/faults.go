@@ -56,7 +56,7 @@ func (s *soak) did(what, server string) {
 // restart ends a process by a signal and starts it again.
 func (s *soak) restart(ctx context.Context, p *process, by syscall.Signal) {
 	s.did(by.String(), p.name)
-	if !p.end(by, stopTime) {
+	if !p.end(by) {
 		s.history.add(record{Kind: left, Server: p.name, Text: fmt.Sprintf("%s did not end within %s of %s", p.name, stopTime, by)})
 	}
 	pause(ctx, 500*time.Millisecond)
@@ -71,7 +71,7 @@ func (s *soak) again(ctx context.Context, p *process) {
 			return
 		}
 		s.history.add(record{Kind: fault, Server: p.name, Text: "start: " + err.Error()})
-		p.end(syscall.SIGKILL, stopTime)
+		p.end(syscall.SIGKILL)
 		pause(ctx, time.Second)
 		if s.over.Load() {
 			return
@@ -129,7 +129,7 @@ var modes = map[int32]string{hanging: "hanging", refusing: "refusing"}
 
 // proxy stands between servers and a PostgreSQL, both on sockets of this machine.
 type proxy struct {
-	real     string
+	database string // its socket
 	listener net.Listener
 	mode     atomic.Int32
 
@@ -138,27 +138,27 @@ type proxy struct {
 	wg   sync.WaitGroup
 }
 
-func newProxy(socket, real string) (*proxy, error) {
-	l, err := net.Listen("unix", socket)
+func newProxy(ctx context.Context, socket, database string) (*proxy, error) {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "unix", socket)
 	if err != nil {
 		return nil, err
 	}
-	p := &proxy{real: real, listener: l, open: map[net.Conn]bool{}}
-	p.wg.Go(p.accept)
+	p := &proxy{database: database, listener: l, open: map[net.Conn]bool{}}
+	p.wg.Go(func() { p.accept(context.WithoutCancel(ctx)) })
 	return p, nil
 }
 
-func (p *proxy) accept() {
+func (p *proxy) accept(ctx context.Context) {
 	for {
 		in, err := p.listener.Accept()
 		if err != nil {
 			return
 		}
-		out, err := net.Dial("unix", p.real)
+		out, err := (&net.Dialer{}).DialContext(ctx, "unix", p.database)
 		if err != nil || p.mode.Load() == refusing {
-			in.Close()
+			_ = in.Close() // as a server that has gone
 			if err == nil {
-				out.Close()
+				_ = out.Close()
 			}
 			continue
 		}
@@ -173,8 +173,8 @@ func (p *proxy) accept() {
 // pass copies one direction of a connection while the mode allows.
 func (p *proxy) pass(from, to net.Conn) {
 	defer func() {
-		from.Close()
-		to.Close()
+		_ = from.Close() // either end may have gone
+		_ = to.Close()
 		p.mu.Lock()
 		delete(p.open, from)
 		delete(p.open, to)
@@ -205,12 +205,12 @@ func (p *proxy) set(mode int32) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for c := range p.open {
-		c.Close()
+		_ = c.Close() // either end may have gone
 	}
 }
 
 func (p *proxy) close() {
-	p.listener.Close()
+	_ = p.listener.Close() // it ends all the same
 	p.set(refusing)
 	p.wg.Wait()
 }

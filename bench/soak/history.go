@@ -51,6 +51,7 @@ type history struct {
 	mu      sync.Mutex
 	out     *json.Encoder
 	records []record
+	failed  error // of writing
 }
 
 func newHistory(out io.Writer) *history {
@@ -62,8 +63,10 @@ func (h *history) add(r record) {
 	defer h.mu.Unlock()
 	r.At = time.Since(h.begun)
 	h.records = append(h.records, r)
-	// What cannot be written is checked all the same.
-	_ = h.out.Encode(r)
+	// What cannot be written is checked all the same, and said at the end.
+	if err := h.out.Encode(r); err != nil && h.failed == nil {
+		h.failed = err
+	}
 }
 
 // all returns the records until now.

@@ -155,6 +155,6 @@ func stalled(ctx context.Context, url string, n int) {
 	}
 	pause(ctx, time.Second)
 	for _, c := range open {
-		c.Close()
+		_ = c.Close() // the server may have closed it
 	}
 }

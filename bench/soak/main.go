@@ -82,7 +82,10 @@ func (c *counts) add(what string) {
 	c.n[what]++
 }
 
-func main() {
+func main() { os.Exit(soakAll()) }
+
+// soakAll soaks one kind of database after the other, and returns the exit code.
+func soakAll() int {
 	binary := flag.String("specstore", "bin/specstore", "specstore's `binary`")
 	databases := flag.String("database", "postgres,sqlite", "on which, one after the other")
 	long := flag.Duration("for", time.Hour, "how long in all, shared by the databases")
@@ -102,13 +105,14 @@ func main() {
 		bad, err := s.run(ctx, *binary, *out)
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "soak:", err)
-			os.Exit(1)
+			return 1
 		}
 		wrong = wrong || bad
 	}
 	if wrong {
-		os.Exit(1)
+		return 1
 	}
+	return 0
 }
 
 // run soaks one kind of database and prints what came of it.
@@ -142,13 +146,16 @@ func (s *soak) run(ctx context.Context, binary, out string) (wrong bool, err err
 		return false, err
 	}
 	fmt.Printf("%s for %s, seed %d, in %s\n", s.database, s.long.Round(time.Second), s.seed, dir)
-	unmount, err := s.mount()
+	unmount, err := s.mount(ctx)
 	if err != nil {
 		return false, err
 	}
 	defer func() { err = errors.Join(err, unmount()) }()
 	if err := s.soak(ctx); err != nil {
 		return true, err
+	}
+	if s.history.failed != nil {
+		return true, fmt.Errorf("the history: %w", s.history.failed)
 	}
 	faults := check(s.history.all())
 	s.print(faults)
@@ -174,28 +181,29 @@ func copyFile(from, to string) error {
 const diskSize = "2g"
 
 // mount makes the small file system that the data lies on.
-func (s *soak) mount() (unmount func() error, err error) {
+func (s *soak) mount(ctx context.Context) (unmount func() error, err error) {
 	disk := filepath.Join(s.dir, "disk")
 	if err := os.MkdirAll(disk, 0o700); err != nil {
 		return nil, err
 	}
-	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size="+diskSize+",mode=700", "tmpfs", disk).CombinedOutput(); err != nil {
-		fmt.Printf("NOT DONE: the disk does not fill: %s\n", strings.TrimSpace(string(out)))
-		return func() error { return nil }, nil
+	out, failed := exec.CommandContext(ctx, "mount", "-t", "tmpfs", "-o", "size="+diskSize+",mode=700", "tmpfs", disk).CombinedOutput()
+	if failed == nil {
+		s.disk = disk
+		return func() error { return exec.CommandContext(context.WithoutCancel(ctx), "umount", disk).Run() }, nil
 	}
-	s.disk = disk
-	return func() error { return exec.Command("umount", disk).Run() }, nil
+	fmt.Printf("NOT DONE: the disk does not fill: %s\n", strings.TrimSpace(string(out)))
+	return func() error { return nil }, nil
 }
 
 // soak starts everything, lets clients and faults run for a time, undoes the faults, waits
 // until all flows have ended, and stops everything.
 func (s *soak) soak(ctx context.Context) (err error) {
-	address, stop, err := s.startDatabase()
+	address, stop, err := s.startDatabase(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, stop()) }()
-	if err := s.define(address); err != nil {
+	if err := s.define(ctx, address); err != nil {
 		return err
 	}
 	defer s.end()
@@ -269,15 +277,15 @@ func openFaults(records []record) []string {
 }
 
 // startDatabase starts a PostgreSQL behind a proxy, or names a file of SQLite.
-func (s *soak) startDatabase() (address string, stop func() error, err error) {
+func (s *soak) startDatabase(ctx context.Context) (address string, stop func() error, err error) {
 	if s.database == sqldb.SQLite {
 		return "", func() error { return nil }, nil
 	}
-	real, stopServer, err := testkit.StartPostgres()
+	direct, stopServer, err := testkit.StartPostgres()
 	if err != nil {
 		return "", nil, err
 	}
-	u, err := url.Parse(real)
+	u, err := url.Parse(direct)
 	if err != nil {
 		return "", nil, errors.Join(err, stopServer())
 	}
@@ -286,7 +294,7 @@ func (s *soak) startDatabase() (address string, stop func() error, err error) {
 	if err != nil {
 		return "", nil, errors.Join(err, stopServer())
 	}
-	if s.proxy, err = newProxy(filepath.Join(folder, ".s.PGSQL.5432"), filepath.Join(q.Get("host"), ".s.PGSQL.5432")); err != nil {
+	if s.proxy, err = newProxy(ctx, filepath.Join(folder, ".s.PGSQL.5432"), filepath.Join(q.Get("host"), ".s.PGSQL.5432")); err != nil {
 		return "", nil, errors.Join(err, stopServer())
 	}
 	q.Set("host", folder)
@@ -299,7 +307,7 @@ func (s *soak) startDatabase() (address string, stop func() error, err error) {
 
 // define says which processes there are: two servers and two workers on PostgreSQL, one
 // server on SQLite.
-func (s *soak) define(address string) error {
+func (s *soak) define(ctx context.Context, address string) error {
 	data := filepath.Join(s.dir, "data")
 	if s.disk != "" {
 		data = filepath.Join(s.disk, "data")
@@ -316,7 +324,7 @@ func (s *soak) define(address string) error {
 		"DATABASE_URL=" + address, "SPECSTORE_DATA=" + data, "SPECSTORE_LOG=json", "SPECSTORE_RUN_TIMEOUT=60s", "SPECSTORE_RUN_MEMORY=512MiB", "SPECSTORE_WORKERS=1",
 	}
 	for i := range servers {
-		port, err := freePort()
+		port, err := freePort(ctx)
 		if err != nil {
 			return err
 		}
@@ -455,7 +463,7 @@ func revisions(ctx context.Context, source *client.Client, id string) ([]int, er
 func (s *soak) stopAll() {
 	for _, p := range s.processes {
 		s.counts.max("memory of "+p.name+", KiB at most", p.memory())
-		if !p.end(syscall.SIGTERM, stopTime) {
+		if !p.end(syscall.SIGTERM) {
 			s.history.add(record{Kind: left, Server: p.name, Text: p.name + " did not end"})
 		}
 	}
@@ -479,7 +487,7 @@ func (s *soak) stopAll() {
 func (s *soak) end() {
 	s.over.Store(true)
 	for _, p := range s.processes {
-		p.end(syscall.SIGKILL, stopTime)
+		p.end(syscall.SIGKILL)
 	}
 }
 

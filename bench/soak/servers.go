@@ -34,8 +34,8 @@ type process struct {
 const startTime = 30 * time.Second
 
 // freePort returns a port of the loopback that nothing listens on.
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+func freePort(ctx context.Context) (int, error) {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return 0, err
 	}
@@ -102,8 +102,8 @@ func (p *process) resume() {
 }
 
 // end sends a signal and waits until the process has ended; it reports whether that took
-// no longer than the time.
-func (p *process) end(s syscall.Signal, within time.Duration) bool {
+// no longer than [stopTime].
+func (p *process) end(s syscall.Signal) bool {
 	p.signal(s, true)
 	p.mu.Lock()
 	ended := p.ended
@@ -114,7 +114,7 @@ func (p *process) end(s syscall.Signal, within time.Duration) bool {
 	select {
 	case <-ended:
 		return true
-	case <-time.After(within):
+	case <-time.After(stopTime):
 		p.signal(syscall.SIGKILL, true)
 		<-ended
 		return false

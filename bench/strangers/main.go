@@ -323,12 +323,13 @@ func open(ctx context.Context, host string) (_ net.Conn, status string, err erro
 	for !bytes.Contains(head, []byte("id: 1\n")) {
 		n, err := conn.Read(part)
 		head = append(head, part[:n]...)
-		if err != nil && len(head) == 0 {
+		if err == nil {
+			continue
+		}
+		if len(head) == 0 {
 			return conn, "", err
 		}
-		if err != nil { // it was refused, and its status says how
-			break
-		}
+		break // it was refused, and its status says how
 	}
 	line, _, _ := strings.Cut(string(head), "\r\n")
 	return conn, strings.TrimPrefix(line, "HTTP/1.1 "), nil

@@ -46,8 +46,16 @@ func TestNoEscapes(t *testing.T) {
 		}
 	}
 	for _, args := range [][]string{
-		{"status", "me/a/1", "--server", server.URL}, {"logs", "me/a/1", "--server", server.URL}, {"logs", "me/a/1", "x", "--server", server.URL}, {"cancel", "me/a/1", "--server", server.URL},
-		{"validate", "."}, {"run", ".", "--out", "out"}, {"plan", "bad.json"}, {"cat", "\x1b[31mnone"}, {"\x1b[31m"}, {"infer", "--\x1b[31m"},
+		{"status", "me/a/1", "--server", server.URL},
+		{"logs", "me/a/1", "--server", server.URL},
+		{"logs", "me/a/1", "x", "--server", server.URL},
+		{"cancel", "me/a/1", "--server", server.URL},
+		{"validate", "."},
+		{"run", ".", "--out", "out"},
+		{"plan", "bad.json"},
+		{"cat", "\x1b[31mnone"},
+		{"\x1b[31m"},
+		{"infer", "--\x1b[31m"},
 	} {
 		_, stdout, stderr := runWith(t, dir, nil, args...)
 		if stdout+stderr == "" {

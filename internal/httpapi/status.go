@@ -243,7 +243,6 @@ func (a *api) standing(r *http.Request, dataset, which string) (rev *registry.Re
 			room = size
 			return rev, release, nil
 		}
-		rev = nil
 		release()
 		if err := a.answers.take(r.Context(), size); err != nil {
 			return nil, nil, err
