@@ -68,7 +68,7 @@ type Schedule struct {
 	} `json:"last"` // the due time that was taken last; nil before the first
 }
 
-// Schedule gives the schedule of a dataset, nil where it has none. A dataset that does not
+// Schedule returns the schedule of a dataset, nil where it has none. A dataset that does not
 // exist or may not be seen is an [*Error] with status 404.
 func (c *Client) Schedule(ctx context.Context, datasetID string) (*Schedule, error) {
 	owner, name, err := dataset(datasetID)

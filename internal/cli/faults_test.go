@@ -86,7 +86,7 @@ type faultRun struct {
 	out, err string // of the step that ran last
 }
 
-// runFaultCase gives the checks of a case that do not hold.
+// runFaultCase returns the checks of a case that do not hold.
 func runFaultCase(t *testing.T, folder string) (failed []string) {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(folder, "case.json"))

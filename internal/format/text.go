@@ -323,7 +323,7 @@ func (t *Text) decide() {
 	t.table = runesOf(t.single, undefined)
 }
 
-// readSingle gives what a single-byte encoding decodes to, and ends where the bytes
+// readSingle returns what a single-byte encoding decodes to, and ends where the bytes
 // show that they are UTF-8 after all.
 func (t *Text) readSingle(p []byte) (int, error) {
 	for len(t.out) == 0 {
@@ -469,7 +469,7 @@ type multiByte struct {
 	err     error  // of r
 }
 
-// Read gives UTF-8.
+// Read returns UTF-8.
 func (m *multiByte) Read(p []byte) (int, error) {
 	for len(m.out) == 0 {
 		if len(m.in) == 0 && m.err != nil {
@@ -516,7 +516,7 @@ func (m *multiByte) ownReplacement() bool {
 	return m.label == "gb18030" && bytes.Contains(m.in, []byte("\x84\x31\xA4\x37"))
 }
 
-// broken gives what stands before the bytes that are wrong, then the error.
+// broken returns what stands before the bytes that are wrong, then the error.
 func (m *multiByte) broken(before []byte) error {
 	if len(before) == 0 {
 		return &EncodingError{m.offset, fmt.Sprintf("the bytes from offset %d are not %s; declare the file's `encoding`", m.offset, m.label)}

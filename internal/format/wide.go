@@ -147,7 +147,7 @@ type wide struct {
 	err    error // of r
 }
 
-// Read gives UTF-8. Half a character and one that is none end it with an [EncodingError].
+// Read returns UTF-8. Half a character and one that is none end it with an [EncodingError].
 func (w *wide) Read(p []byte) (int, error) {
 	if w.buf == nil {
 		w.buf = make([]byte, 32<<10)

@@ -120,7 +120,7 @@ func (b *bodies) send(head string, body io.Reader) exchanged {
 	return e
 }
 
-// described gives the answer behind what says that the body is waited for, and holds it
+// described returns the answer behind what says that the body is waited for, and holds it
 // against openapi.yaml.
 func (b *bodies) described(pattern string, e exchanged) answer {
 	b.Helper()

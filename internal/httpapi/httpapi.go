@@ -236,7 +236,7 @@ type readiness struct {
 	err error
 }
 
-// look gives what was found out a moment ago, or looks.
+// look returns what was found out a moment ago, or looks.
 func (s *readiness) look(ctx context.Context, ready func(context.Context) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

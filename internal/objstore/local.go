@@ -202,7 +202,7 @@ func (l *Local) importCopy(ctx context.Context, key string, f *os.File, localPat
 	return nil
 }
 
-// Link gives an object a second key without copying its bytes. A key that is there
+// Link adds a second key to an object without copying its bytes. A key that is there
 // already stays as it is.
 func (l *Local) Link(ctx context.Context, from, to string) error {
 	if err := check(ctx, from); err != nil {

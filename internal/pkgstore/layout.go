@@ -81,7 +81,7 @@ type linker interface {
 	Link(ctx context.Context, from, to string) error
 }
 
-// CopyOld gives an object of the first layout the key of today. One that has it already
+// CopyOld stores an object of the first layout under the key of today. One that has it already
 // with its size is not copied. It fails with NotFound where the object is missing, or
 // is not the one that was recorded.
 func (s *Store) CopyOld(ctx context.Context, old, dataset, sum string, size int64) error {

@@ -42,7 +42,7 @@ func Open(path string) (*os.File, error) {
 	return f, nil
 }
 
-// Repair gives files that are there the mode of a private file.
+// Repair sets the mode of files that are there to that of a private file.
 func Repair(paths ...string) error {
 	for _, path := range paths {
 		f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)

@@ -20,7 +20,7 @@ func newInternalID() string {
 // defaultTrash is how long what was deleted before there was a trash can be restored.
 const defaultTrash = 7 * 24 * time.Hour
 
-// identify gives internal IDs to the datasets that were there before there were any, and
+// identify assigns internal IDs to the datasets that were there before there were any, and
 // puts what was deleted into the trash.
 func identify(ctx context.Context, tx sqldb.Tx) error {
 	type dataset struct {

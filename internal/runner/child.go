@@ -167,7 +167,7 @@ func (c *child) run(j *Job, flow engine.Flow) (*engine.Outcome, error) {
 	return engine.Execute(ctx, flow)
 }
 
-// report gives events to the parent and waits until it has them.
+// report sends events to the parent and waits until it has them.
 func (c *child) report(news []engine.Event) error {
 	size := 0
 	for _, n := range news {

@@ -107,7 +107,7 @@ func (p *Pool) start() (*process, error) {
 	return s.process, s.err
 }
 
-// take gives a child, and says whether it is new. Where none can be started it tries for
+// take returns a child, and says whether it is new. Where none can be started it tries for
 // a while.
 func (p *Pool) take(ctx context.Context) (c *process, fresh bool, err error) {
 	p.mu.Lock()
@@ -238,7 +238,7 @@ func (p *Pool) run(ctx context.Context, c *process, j *Job, h Hooks, heard *bool
 // brokenError says that a child does not speak any more.
 type brokenError struct{ error }
 
-// converse gives a child its job and hears it out.
+// converse sends a child its job and receives what it answers, until the end.
 func (c *process) converse(ctx context.Context, j *Job, h Hooks, used *usage, heard *bool) (success bool, err error) {
 	if err := c.tell(j); err != nil {
 		return false, err
@@ -286,7 +286,7 @@ func (c *process) converse(ctx context.Context, j *Job, h Hooks, used *usage, he
 	}
 }
 
-// tell gives a child its job.
+// tell sends a child its job.
 func (c *process) tell(j *Job) error {
 	send := func(m message) error {
 		if err := c.to.send(m); errors.Is(err, errTooLong) {

@@ -86,7 +86,7 @@ func flowOf(pipeline string) string {
 	return pipeline[:at-1]
 }
 
-// drain gives the pipelines that were queued since the last call, and the flows that
+// drain returns the pipelines that were queued since the last call, and the flows that
 // something happened to.
 func (n *news) drain() (taken map[string]int64, flows map[string]bool) {
 	n.mu.Lock()
@@ -332,7 +332,7 @@ func (r *reading) pipeline(p registry.OpenPipeline) {
 	r.flows[p.FlowID].ready = append(r.flows[p.FlowID].ready, s)
 }
 
-// before gives what was seen of a pipeline the last time.
+// before returns what was seen of a pipeline the last time.
 func (r *reading) before(flow, pipeline string) *sighting {
 	f := r.d.flows[flow]
 	if f == nil {

@@ -58,7 +58,7 @@ func ofAttempt(step plan.Step, attempt int64) plan.Step {
 	return plan.Step{Run: step.Run, Parameters: parameters}
 }
 
-// readable gives a step of an owner's with addresses that a service elsewhere may read.
+// readable returns a step of an owner's with addresses that a service elsewhere may read.
 func (s *Service) readable(step plan.Step, owner string, at time.Time) plan.Step {
 	address, _ := step.Parameters["url"].(string)
 	key, ok := s.rawKey(address)

@@ -244,7 +244,7 @@ func whileAway(ctx context.Context, f func() error) error {
 	}
 }
 
-// done gives what earlier attempts published. What another runner recorded is no result,
+// done returns what earlier attempts published. What another runner recorded is no result,
 // and is not taken for one where it is read.
 func (s *Service) done(ctx context.Context, flowID string) (map[string]json.RawMessage, error) {
 	r, err := s.Registry.Flow(ctx, flowID, registry.WithPipelines)

@@ -67,7 +67,7 @@ func (k *Keys) Duplicates() iter.Seq2[Duplicate, error] {
 	}
 }
 
-// bounded gives items until ctx ends, whose cause is then the error.
+// bounded returns items until ctx ends, whose cause is then the error.
 func bounded[T any](ctx context.Context, items iter.Seq2[T, error]) iter.Seq2[T, error] {
 	const every = 1024
 	return func(yield func(T, error) bool) {

@@ -45,7 +45,7 @@ func newBounds(limit time.Duration) *bounds {
 	return b
 }
 
-// dialer gives a dial function whose connections are bound.
+// dialer returns a dial function whose connections are bound.
 func (b *bounds) dialer(dial pgconn.DialFunc) pgconn.DialFunc {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		c, err := dial(ctx, network, address)
@@ -169,7 +169,7 @@ type slowKey struct{}
 // minute, such as the removal of very many rows. It is for work that nobody waits for.
 func Slow(ctx context.Context) context.Context { return context.WithValue(ctx, slowKey{}, true) }
 
-// allow gives a connection the time that ctx asks for, until done is called.
+// allow sets the time of a connection to what ctx asks for, until done is called.
 func allow(ctx context.Context, conn *pgxpool.Conn) (done func()) {
 	if ctx.Value(slowKey{}) == nil {
 		return func() {}

@@ -8,7 +8,7 @@ import (
 	"github.com/datahq/specstore/internal/stream"
 )
 
-// readings gives the types and forms that a cell of a column satisfies, of those that are
+// readings returns the types and forms that a cell of a column satisfies, of those that are
 // still asked for at least.
 func (n *Inferrer) readings(c *columnCounts, kind stream.Kind, cell []byte) typeSet {
 	set := typesOf(kind, cell)
@@ -46,7 +46,7 @@ func (n *Inferrer) readings(c *columnCounts, kind stream.Kind, cell []byte) type
 	return set
 }
 
-// numberReadings gives the forms of numbers that a text satisfies, and notes what makes it
+// numberReadings returns the forms of numbers that a text satisfies, and notes what makes it
 // something else than a number.
 func (n *Inferrer) numberReadings(c *columnCounts, set typeSet, text []byte) typeSet {
 	var forms typeSet
@@ -155,7 +155,7 @@ func (f writtenNumber) fits(b []byte) bool {
 	return digits(b) == len(b)
 }
 
-// dateReadings gives the forms of dates that a text satisfies.
+// dateReadings returns the forms of dates that a text satisfies.
 func dateReadings(cell []byte, alive typeSet) typeSet {
 	const shortest, longest = 6, 20
 	if len(cell) < shortest || len(cell) > longest || !isDigit(cell[len(cell)-1]) {
@@ -189,7 +189,7 @@ func dateReadings(cell []byte, alive typeSet) typeSet {
 
 func isLetter(c byte) bool { c |= 0x20; return c >= 'a' && c <= 'z' }
 
-// typesOf gives the types that a cell satisfies.
+// typesOf returns the types that a cell satisfies.
 func typesOf(kind stream.Kind, cell []byte) typeSet {
 	switch kind {
 	case stream.Integer:
@@ -214,7 +214,7 @@ func typesOf(kind stream.Kind, cell []byte) typeSet {
 	return textTypes(cell)
 }
 
-// textTypes gives the types that a text satisfies. What it begins with and how long
+// textTypes returns the types that a text satisfies. What it begins with and how long
 // it is rule out nearly all types before one is tried.
 func textTypes(cell []byte) typeSet {
 	switch c := cell[0]; {

@@ -73,7 +73,7 @@ const (
 	groupedByPoints = 2
 )
 
-// decide gives the type of a column.
+// decide returns the type of a column.
 func (n *Inferrer) decide(c *columnCounts, d decimals) decided {
 	if c.values == 0 {
 		if c.marked > 0 {
@@ -269,7 +269,7 @@ func (c *columnCounts) brokenBy() string {
 	return text
 }
 
-// Inferred gives all columns of a table with these labels; nil means that it has none.
+// Inferred returns all columns of a table with these labels; nil means that it has none.
 // A blank label gives the name field and its place, from 1, and one that was used before
 // gets a number (a, a2, a3). Columns beyond the labels are left out.
 func (n *Inferrer) Inferred(labels []string) []Column {

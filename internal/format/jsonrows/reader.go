@@ -288,7 +288,7 @@ func (r *Reader) expect() {
 	}
 }
 
-// Extra gives keys of objects that are none of Columns, at most so many as notes name,
+// Extra returns keys of objects that are none of Columns, at most so many as notes name,
 // and whether there are more.
 func (r *Reader) Extra() (keys []string, more bool) {
 	if r.o.Columns == nil {

@@ -177,7 +177,7 @@ func fieldNames(resource map[string]any) []string {
 	return names
 }
 
-// ExtraKeys gives keys of the objects of a table that are no columns of it, and whether
+// ExtraKeys returns keys of the objects of a table that are no columns of it, and whether
 // there are more of them. Formats with a header have them there.
 func ExtraKeys(r format.Reader) (keys []string, more bool) {
 	if rows, ok := innermost(r).(*jsonrows.Reader); ok {

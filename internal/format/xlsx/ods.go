@@ -387,7 +387,7 @@ func (r *ODSReader) readText() error {
 	}
 }
 
-// typed gives the value of the cell that was read, by its type.
+// typed returns the value of the cell that was read, by its type.
 func (r *ODSReader) typed() ([]byte, stream.Kind) {
 	c := &r.cell
 	switch c.kind {

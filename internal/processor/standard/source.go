@@ -304,7 +304,7 @@ func (f *file) header(ctx context.Context, rows int) ([]string, [][]string, erro
 	return o.names, sample, nil
 }
 
-// rows gives the rows as their file has them, texts or values, a cell for each name. Rows that are blank are left
+// rows returns the rows as their file has them, texts or values, a cell for each name. Rows that are blank are left
 // out; one that lacks cells or has more than the header is an error, blank cells at
 // its end apart.
 func (f *file) rows(ctx context.Context) iter.Seq2[*stream.Batch, error] {

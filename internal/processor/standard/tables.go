@@ -65,7 +65,7 @@ func eachRowTimes(rows iter.Seq2[*stream.Batch, error], times int, f func(b *str
 	}
 }
 
-// bounded gives rows, and the error of one that is longer than rows may be: it is made
+// bounded returns rows, and the error of one that is longer than rows may be: it is made
 // of others, and those that are read are not.
 func bounded(resource map[string]any, rows iter.Seq2[*stream.Batch, error]) iter.Seq2[*stream.Batch, error] {
 	return func(yield func(*stream.Batch, error) bool) {
