@@ -11,7 +11,8 @@ import (
 
 // TestCost bounds what a row costs, in allocations, which do not depend on the machine:
 // what a table of 40,000 rows takes beyond one of 20,000. A step that boxes cells, or
-// keeps rows, shows here at once.
+// keeps rows, shows here at once. The race detector takes pooled memory away by chance, so
+// that under it nothing is bounded.
 func TestCost(t *testing.T) {
 	for _, c := range []struct {
 		outputs string
@@ -46,7 +47,7 @@ func TestCost(t *testing.T) {
 		cost(20_000) // what is made once
 		perRow := (cost(40_000) - cost(20_000)) / 20_000
 		t.Logf("%q: %.3f allocations a row", c.outputs, perRow)
-		if perRow > c.most {
+		if perRow > c.most && !underRace {
 			t.Errorf("%q: %.3f allocations a row, at most %.2f are allowed", c.outputs, perRow, c.most)
 		}
 	}
