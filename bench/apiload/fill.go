@@ -193,6 +193,8 @@ func copies(ctx context.Context, tx sqldb.Tx, from, until int, s shape) error {
 				name = "s.id"
 			case "owner":
 				name = "s.owner"
+			case "internal_id":
+				name = "'internal' || s.i"
 			case "revision":
 				name = c.number
 			case "last_revision":
@@ -214,11 +216,14 @@ func copies(ctx context.Context, tx sqldb.Tx, from, until int, s shape) error {
 }
 
 var tables = map[string][]string{
-	"dataset": {"identifier", "owner", "spec", "created_at", "updated_at", "scheduled_for", "findability", "deleted_at", "deleted_through", "last_revision"},
+	"dataset": {
+		"identifier", "owner", "spec", "created_at", "updated_at", "scheduled_for", "findability", "deleted_at", "deleted_through", "last_revision",
+		"internal_id", "released_revision", "released_at", "schedule", "schedule_failures", "logged_findability", "logged_pause",
+	},
 	"dataset_revision": {
 		"revision_id", "dataset_id", "revision", "status", "errors", "stats", "logs", "pipelines", "created_at", "updated_at", "runner", "attempt",
 		"restarts", "holder", "beat", "event_seq", "queued_at", "started_at", "finished_at", "engine_version", "planner_version", "descriptor_key",
-		"idempotency_key", "idempotency_hash", "findability", "spec",
+		"idempotency_key", "idempotency_hash", "findability", "spec", "internal_id", "content_digest", "caused_by",
 	},
 	"pipelines": {
 		"pipeline_id", "flow_id", "title", "pipeline_details", "status", "errors", "stats", "logs", "created_at", "updated_at", "position",
