@@ -168,7 +168,7 @@ func runFlow(ctx context.Context, env *Env, path, out string, asJSON, quiet bool
 	return result.print(env, outcome, out, asJSON, quiet)
 }
 
-// print tells how a run came to its end.
+// print writes how a run ended.
 func (r *runResult) print(env *Env, outcome *engine.Outcome, out string, asJSON, quiet bool) error {
 	r.State = stateOf(outcome.Success)
 	for _, p := range outcome.Pipelines {

@@ -87,7 +87,7 @@ func clearScratch(temp, packages string) error {
 	return err
 }
 
-// died reports whether the process of a folder has died, and gives the folder's lock,
+// died reports whether the process of a folder has died, and returns the folder's lock,
 // held, where there is one.
 func died(dir string) (lock *os.File, dead bool) {
 	lock, err := os.OpenFile(dir+scratchLock, os.O_RDWR, 0)

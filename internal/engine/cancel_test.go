@@ -40,7 +40,7 @@ func (s *stopping) Read(p []byte) (int, error) {
 
 func (*stopping) Close() error { return nil }
 
-// endlessSources gives every source without end.
+// endlessSources opens every source as one without end.
 type endlessSources struct {
 	head, unit string
 	cancel     func()

@@ -20,7 +20,7 @@ type verdict struct {
 	json    string // the rows
 }
 
-// flowOf runs a flow of one table and gives its verdict.
+// flowOf runs a flow of one table and returns its verdict.
 func flowOf(t *testing.T, resource map[string]any, file, body string) verdict {
 	t.Helper()
 	resource = maps.Clone(resource)

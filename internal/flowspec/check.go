@@ -197,7 +197,7 @@ func (c *checker) input(s *Spec) {
 }
 
 // schema holds a Table Schema against what all of them may cost, and reports whether it
-// is within. What is wrong with it is told by whoever reads the table.
+// is within. What is wrong with it is reported where the table is read.
 func (c *checker) schema(at string, schema map[string]any) bool {
 	problems := c.costs.Add(schema)
 	for _, p := range problems {

@@ -22,8 +22,8 @@ type RowReader interface {
 
 // blankReader is a [RowReader] that reads empty lines faster many at a time.
 type blankReader interface {
-	// ReadBlank appends the empty lines that come next, and gives how many; where there
-	// are none, or where it cannot tell, it gives 0.
+	// ReadBlank appends the empty lines that come next, and returns how many; where there
+	// are none, or where that is not known, it returns 0.
 	ReadBlank(*stream.Batch) int
 }
 

@@ -398,7 +398,7 @@ func (e *evidence) add(p []byte, offset int64, last bool) {
 	e.addFirst(p, n, offset)
 }
 
-// addFirst looks at the characters that begin in the first n bytes of p and gives
+// addFirst looks at the characters that begin in the first n bytes of p and returns
 // where the last of them ends.
 func (e *evidence) addFirst(p []byte, n int, offset int64) int {
 	i := 0

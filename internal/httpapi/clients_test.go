@@ -66,7 +66,7 @@ func TestFormOrder(t *testing.T) {
 }
 
 // TestExpiredToken: an owner whose token has expired does not take a private dataset for
-// one that is gone; what is not there gives the same answer.
+// one that is gone; what is not there has the same answer.
 func TestExpiredToken(t *testing.T) {
 	t.Parallel()
 	s := start(t, options{})

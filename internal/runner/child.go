@@ -114,7 +114,7 @@ func (c *child) open(p Places) (err error) {
 	return err
 }
 
-// serve reads the rest of what belongs to a job, runs it and tells how it ended.
+// serve reads the rest of what belongs to a job, runs it and sends how it ended.
 func (c *child) serve(j *Job) error {
 	flow := engine.Flow{Done: map[string]*engine.Result{}, Earlier: map[string][]engine.Earlier{}, Progress: engine.NewProgress(), Log: c.log, Temp: j.Temp, MaxSource: j.Source}
 	for {

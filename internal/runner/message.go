@@ -109,7 +109,7 @@ func (s *sender) send(m message) error {
 	return err
 }
 
-// receive reads a message and gives its size in bytes.
+// receive reads a message and returns it with its size in bytes.
 func receive(r io.Reader) (m message, size int, err error) {
 	var head [4]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {

@@ -3,7 +3,7 @@
 // A [Pool] belongs to a process that serves: it has the database, the lease of the flow
 // and the signing keys, and gives a flow to a child, which is the same program started
 // again with the argument [Command] and which runs it with [Child]. The child plans and
-// runs the flow and writes the objects. It is told what it needs in messages over its
+// runs the flow and writes the objects. What it needs comes in messages over its
 // standard input, and has no database, no key and nothing of the parent's environment
 // but what is listed here. Its events come back over its standard output, and it goes
 // on after each report only when the parent has acknowledged it.

@@ -161,7 +161,7 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// TestReuse: a child goes on from what it is told that an earlier run published.
+// TestReuse: a child goes on from what an earlier run published.
 func TestReuse(t *testing.T) {
 	t.Parallel()
 	f := start(t, runner.Limits{})

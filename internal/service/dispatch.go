@@ -298,7 +298,7 @@ type reading struct {
 	order []string
 	sign  bool // of the service's work
 
-	flow   string                    // at hand
+	flow   string                    // that is looked at
 	states map[string]registry.State // of its pipelines
 }
 

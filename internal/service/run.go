@@ -161,7 +161,7 @@ func (s *Service) run(ctx context.Context, c *registry.Claim) (success bool, err
 	if err != nil {
 		return false, fmt.Errorf("service.run: %w", err)
 	}
-	defer os.RemoveAll(temp) // before anybody is told how the run ended
+	defer os.RemoveAll(temp) // before the end of the run is recorded
 	ctx, stop := context.WithCancelCause(ctx)
 	var counts atomic.Pointer[map[string]engine.Count]
 	var beats sync.WaitGroup
@@ -213,7 +213,7 @@ func (s *Service) lose(flowID string) {
 	}
 }
 
-// job is all that the process of a run is told of the flow.
+// job returns all that the process of a run needs of the flow.
 func (s *Service) job(ctx context.Context, c *registry.Claim, temp string) (*runner.Job, error) {
 	j := &runner.Job{
 		FlowID: c.FlowID, OwnerID: c.OwnerID, InternalID: c.InternalID, Number: c.Number, Spec: c.Spec, PlannerVersion: c.PlannerVersion,

@@ -14,7 +14,7 @@ import (
 
 const (
 	// answerTime bounds how long PostgreSQL may leave a statement without any byte of an
-	// answer. It is longer than lock_timeout, so that who waits for a row is told so by the
+	// answer. It is longer than lock_timeout, so that who waits for a row learns that from the
 	// server, and shorter than a lease.
 	answerTime = 4 * time.Second
 	// waitTime bounds the wait for a connection, of either database.

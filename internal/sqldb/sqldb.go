@@ -12,7 +12,7 @@
 // What [DB.Tx] has committed survives the end of the process and of the power.
 //
 // Nothing waits for long: a connection is waited for 5 seconds at most, and a PostgreSQL
-// server that gives no byte of an answer to a statement for 4 seconds is not available
+// server that sends no byte of an answer to a statement for 4 seconds is not available
 // (Unavailable). [Slow] makes that a minute, and [DB.Alone] lifts it while it runs.
 //
 // On SQLite one process alone serves a file: it holds a lock on a file beside it

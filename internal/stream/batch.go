@@ -67,7 +67,7 @@ type Batch struct {
 	released chan struct{} // closed by the last reader; nil: nobody asked
 }
 
-// TooLong reports whether a row went beyond [MaxRowBytes], and gives its place and that of
+// TooLong reports whether a row went beyond [MaxRowBytes], and returns its place and that of
 // the first cell that did not fit, from 0. Text of that cell and those behind is missing.
 func (b *Batch) TooLong() (row, cell int, over bool) { return b.overRow, b.overAt, b.over }
 

@@ -23,7 +23,7 @@ const (
 	MaxSubschemas   = 2 * jsonschema.MaxSubschemas
 )
 
-// Add adds a Table Schema and gives what is too costly in it or in all together. It says
+// Add adds a Table Schema and returns what is too costly in it or in all together. It says
 // nothing of what is wrong with it: that is for [Check]. Nothing is compiled that is
 // beyond a limit.
 func (c *Costs) Add(raw map[string]any) []Problem {

@@ -31,7 +31,7 @@ func Processes(t testing.TB, dir string) (pids []int) {
 	return pids
 }
 
-// AwaitProcesses waits until so many processes work in a folder, and gives them.
+// AwaitProcesses waits until so many processes work in a folder, and returns them.
 func AwaitProcesses(t testing.TB, dir string, n int) (pids []int) {
 	t.Helper()
 	for range 1000 {

@@ -113,7 +113,7 @@ func NewReader(r io.Reader, o Options) (*Reader, error) {
 }
 
 // separatorLine reads over a first line that says to a spreadsheet what delimits the
-// cells (sep=;) and gives that; 0 where there is none.
+// cells (sep=;) and returns that; 0 where there is none.
 func (r *Reader) separatorLine() byte {
 	const longest = len(`"sep=;"` + "\r\n")
 	for r.end < longest && r.readErr == nil {
@@ -204,7 +204,7 @@ func (r *Reader) Begins(text string) (bool, error) {
 // ReadRow appends one row; a row that is an empty line has one empty cell. Cells that are
 // whole are taken out of the buffer. A cell that the buffer does not hold whole is parsed
 // again when there is twice as much of it, so that the work stays in proportion to its
-// length however little each read gives.
+// length however little each read returns.
 func (r *Reader) ReadRow(b *stream.Batch) error {
 	if r.failure != nil { // the beginning of the row is gone
 		return r.failure

@@ -2,7 +2,7 @@ package jsonrows
 
 import "io"
 
-// Survey reads a file to its end and gives the keys of all rows that are objects, in the
+// Survey reads a file to its end and returns the keys of all rows that are objects, in the
 // order in which they appear, a feature's geometry last; nil where rows are arrays. Where
 // the file cannot be read on the keys before that are given: its rows are met with the
 // same error.

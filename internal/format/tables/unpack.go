@@ -167,7 +167,7 @@ func gunzip(r io.Reader, most int64) (io.Reader, error) {
 	return &bounded{r: &members{z: z, in: buffered}, in: in, what: "gzip", most: most}, nil
 }
 
-// members gives the members of a gzip file one after the other. Zeros behind the last are
+// members yields the members of a gzip file one after the other. Zeros behind the last are
 // the padding of tapes and blocks, which gzip(1) reads over.
 type members struct {
 	z    *gzip.Reader

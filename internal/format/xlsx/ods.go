@@ -14,7 +14,7 @@ import (
 	"github.com/datahq/specstore/internal/stream"
 )
 
-// ODSReader gives the rows of a sheet of an OpenDocument spreadsheet (ODS, ISO/IEC 26300)
+// ODSReader reads the rows of a sheet of an OpenDocument spreadsheet (ODS, ISO/IEC 26300)
 // as [Reader] does those of a workbook: cells have the type that the file says, a formula
 // is the value that was kept of it, of merged cells all but the first are null. Comments
 // are no text. What is said to be repeated is given as often, within the limits.
@@ -304,7 +304,7 @@ func (r *ODSReader) readCells() error {
 	}
 }
 
-// readCell reads the cell whose start tag came last, and gives the column behind it.
+// readCell reads the cell whose start tag came last, and returns the column behind it.
 func (r *ODSReader) readCell(column int, covered bool) (int, error) {
 	times, ok := repeated(r.x.attr("number-columns-repeated"))
 	if !ok {

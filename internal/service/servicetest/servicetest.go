@@ -35,7 +35,7 @@ var issuer = sync.OnceValues(func() (*auth.Issuer, error) {
 	return auth.NewIssuer(key)
 })
 
-// Child runs flows where the test binary was started for that, and gives its exit code
+// Child runs flows where the test binary was started for that, and returns its exit code
 // then. A package whose tests run flows asks it first in its TestMain.
 func Child() (code int, ok bool) {
 	if len(os.Args) != 2 || os.Args[1] != runner.Command {
