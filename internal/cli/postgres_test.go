@@ -161,7 +161,7 @@ func TestDatabaseAway(t *testing.T) {
 }
 
 // TestDatabaseSilent: while the database takes bytes and answers nothing the server says so
-// too, within its bound, and it ends with its context.
+// too, within its bound, and it stops on SIGTERM.
 func TestDatabaseSilent(t *testing.T) {
 	t.Parallel()
 	p := testkit.NewProxy(t, testkit.DB(t, sqldb.Postgres))

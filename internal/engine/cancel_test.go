@@ -10,7 +10,7 @@ import (
 	"github.com/datahq/specstore/internal/engine"
 )
 
-// stopping gives a head and then a unit without end. It cancels when it was read for a
+// stopping reads as a head and then a unit without end. It cancels when it was read for a
 // while, and fails when it is read on.
 type stopping struct {
 	head, unit string

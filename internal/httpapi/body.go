@@ -155,7 +155,7 @@ func (h *held) move(ctx context.Context, to *room) error {
 	return nil
 }
 
-// release gives the memory back. It may be called more than once.
+// release returns the memory. It may be called more than once.
 func (h *held) release() {
 	if h.room != nil {
 		h.room.texts.give(h.read)

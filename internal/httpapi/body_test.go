@@ -446,7 +446,7 @@ func TestHeaders(t *testing.T) {
 	}
 }
 
-// TestBodiesTogether: bodies in memory are bounded together; who finds no room is told to
+// TestBodiesTogether: bodies in memory are bounded together; who finds no room is asked to
 // come again, and what is given back is there for others.
 func TestBodiesTogether(t *testing.T) {
 	t.Parallel()

@@ -179,7 +179,7 @@ func secretSources(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// TestToldSecrets: what a runner elsewhere tells of a flow is shown to strangers without
+// TestToldSecrets: what a runner elsewhere reports of a flow is shown to strangers without
 // what is secret in addresses.
 func TestToldSecrets(t *testing.T) {
 	t.Parallel()
@@ -343,7 +343,7 @@ func TestRedactedRoutes(t *testing.T) {
 	})
 }
 
-// slowReader is an answer that nobody takes before it is let go.
+// slowReader is an answer that nobody takes before the test ends it.
 type slowReader struct {
 	*httptest.ResponseRecorder
 	once        sync.Once

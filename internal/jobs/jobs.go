@@ -130,7 +130,7 @@ func (l listener) WaitForNotification(ctx context.Context) (*riverdriver.Notific
 	}
 }
 
-// postgres is River's driver for PostgreSQL, which hears notifications on connections
+// postgres is River's driver for PostgreSQL, which receives notifications on connections
 // that may be silent.
 type postgres struct {
 	*riverpgxv5.Driver

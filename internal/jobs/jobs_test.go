@@ -257,8 +257,8 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
-// TestQuietDatabase: a queue that hears nothing for longer than PostgreSQL may leave a
-// statement unanswered has no trouble to report, and hears of the next ticket.
+// TestQuietDatabase: a queue that receives nothing for longer than PostgreSQL may leave a
+// statement unanswered has no failure to report, and receives the next ticket.
 func TestQuietDatabase(t *testing.T) {
 	t.Parallel()
 	db, err := sqldb.Open(t.Context(), sqldb.Config{URL: testkit.DB(t, sqldb.Postgres), Answer: 200 * time.Millisecond})

@@ -77,7 +77,7 @@ func Own(info fs.FileInfo) bool {
 	return ok && int(stat.Uid) == os.Geteuid()
 }
 
-// Folder makes a folder where it is missing, with those above it, and gives it the mode
+// Folder makes a folder where it is missing, with those above it, and sets its mode to the one
 // of a private folder.
 func Folder(path string) error {
 	if err := os.MkdirAll(path, folderMode); err != nil {

@@ -42,7 +42,7 @@ func crowded(shares []share) string {
 	return ""
 }
 
-// MakeRoom gives a flow back where one owner has more than a fair share: more than half of
+// MakeRoom releases a flow where one owner has more than a fair share: more than half of
 // the flows that run on all processes together, while another owner's flow has waited since
 // a time or longer. It is the owner's flow that was begun last. The run that loses it stops
 // at its next beat; that counts as no interruption. MakeRoom returns the ID of the flow, ""

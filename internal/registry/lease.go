@@ -134,7 +134,7 @@ func giveBack(ctx context.Context, tx sqldb.Tx, f *flow, enqueue Enqueue) error 
 	return nil
 }
 
-// Interrupt gives a flow back that a run of this attempt holds and could not bring to
+// Interrupt releases a flow that a run of this attempt holds and could not bring to
 // its end: another attempt may be claimed, in which what had succeeded is kept, and
 // after 5 of them the flow fails, with the reason of the last. A run that has lost the
 // flow changes nothing.

@@ -226,7 +226,7 @@ var revisionQueries = [Whole + 1]struct{ before, after string }{
 }
 
 // revisionQuery makes the statement that a [storedRevision] is read from and, with the
-// pipelines, a [storedRow]. An open flow gives a row for each pipeline, of which the
+// pipelines, a [storedRow]. An open flow has a row for each pipeline, of which the
 // first alone has the long columns of the revision: they are the size of a spec.
 func revisionQuery(parts Parts) (query struct{ before, after string }) {
 	long := func(column string, wanted Parts) string {

@@ -1,7 +1,7 @@
 // Package runner runs flows in processes of their own.
 //
 // A [Pool] belongs to a process that serves: it has the database, the lease of the flow
-// and the signing keys, and gives a flow to a child, which is the same program started
+// and the signing keys, and sends a flow to a child, which is the same program started
 // again with the argument [Command] and which runs it with [Child]. The child plans and
 // runs the flow and writes the objects. What it needs comes in messages over its
 // standard input, and has no database, no key and nothing of the parent's environment

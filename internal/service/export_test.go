@@ -11,7 +11,7 @@ func (s *Service) DispatchEvery(ctx context.Context, every time.Duration) { s.di
 // RunSchedules is a look of [Service.Maintain].
 func (s *Service) RunSchedules(ctx context.Context) error { return s.runSchedules(ctx) }
 
-// Looker looks as [Service.Dispatch] does, when it is told to.
+// Looker looks as [Service.Dispatch] does, when it is called.
 type Looker struct{ d *dispatcher }
 
 // NewLooker makes one. every is the silence after which a poll asks for a pipeline.
@@ -25,7 +25,7 @@ func (l *Looker) Look(ctx context.Context, poll bool) { l.d.look(ctx, poll) }
 // Flows is how many flows are watched.
 func (l *Looker) Flows() int { return len(l.d.flows) }
 
-// DropNews does what another process does: this one hears nothing of it.
+// DropNews does what another process does: this one receives nothing of it.
 func (s *Service) DropNews(do func()) {
 	do()
 	s.news.drain()

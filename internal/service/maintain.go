@@ -49,7 +49,7 @@ func (s *Service) Maintain(ctx context.Context) {
 // waitedFor is how long a flow waits before another owner's makes room for it.
 const waitedFor = time.Second
 
-// makeRoom gives flows back of an owner that has more than half of all that run while
+// makeRoom releases flows of an owner that has more than half of all that run while
 // another one's waits.
 func (s *Service) makeRoom(ctx context.Context) error {
 	flow, err := s.Registry.MakeRoom(ctx, s.Now().Add(-waitedFor), s.Jobs.Enqueue)

@@ -93,7 +93,7 @@ func (s *Service) givenBack(err error) error {
 	return err
 }
 
-// interrupt gives a flow back whose run did not come to its end, which counts: after
+// interrupt releases a flow whose run did not come to its end, which counts: after
 // some of them the flow fails.
 func (s *Service) interrupt(ctx context.Context, c *registry.Claim, reason string) error {
 	return s.givenBack(s.Registry.Interrupt(ctx, c.FlowID, c.Attempt, reason, s.Jobs.Enqueue))

@@ -185,7 +185,7 @@ func TestNobodyThere(t *testing.T) {
 	}
 }
 
-// TestLostCommit: where the answer to a commit is lost, nobody is told that nothing was
+// TestLostCommit: where the answer to a commit is lost, no error says that nothing was
 // stored.
 func TestLostCommit(t *testing.T) {
 	t.Parallel()
@@ -309,7 +309,7 @@ func TestSilentServer(t *testing.T) {
 	}
 }
 
-// TestWaitForConnection: who waits for a connection that others hold is told to come again.
+// TestWaitForConnection: a wait for a connection that others hold ends with Unavailable.
 func TestWaitForConnection(t *testing.T) {
 	t.Parallel()
 	testkit.EachDB(t, func(t *testing.T, url string) {

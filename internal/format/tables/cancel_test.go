@@ -15,7 +15,7 @@ import (
 	"github.com/datahq/specstore/internal/stream"
 )
 
-// endless gives a head and then a unit without end. It cancels when it was read for a
+// endless reads as a head and then a unit without end. It cancels when it was read for a
 // while, and fails when it is read on.
 type endless struct {
 	head, unit string

@@ -12,24 +12,19 @@ import (
 
 // openXLSX opens a sheet of a workbook.
 func openXLSX(ctx context.Context, src Source, o Options) (format.Reader, error) {
-	options, labels, err := xlsxOptions(o.Resource)
-	if err != nil {
-		return nil, err
-	}
-	options.Pool, options.Temp, options.Titles = o.Pool, o.Temp, headerOpen(o.Resource)
-	path, err := wholeFile(src)
-	if err != nil {
-		return nil, err
-	}
-	r, err := xlsx.NewReader(ctx, path, options)
-	if err != nil {
-		return nil, err
-	}
-	return withLabels(r, labels), nil
+	return openSheet(src, o, func(path string, options xlsx.Options) (format.Reader, error) {
+		return xlsx.NewReader(ctx, path, options)
+	})
 }
 
 // openODS opens a sheet of an OpenDocument spreadsheet, by the same options.
 func openODS(ctx context.Context, src Source, o Options) (format.Reader, error) {
+	return openSheet(src, o, func(path string, options xlsx.Options) (format.Reader, error) {
+		return xlsx.NewODSReader(ctx, path, options)
+	})
+}
+
+func openSheet(src Source, o Options, open func(path string, options xlsx.Options) (format.Reader, error)) (format.Reader, error) {
 	options, labels, err := xlsxOptions(o.Resource)
 	if err != nil {
 		return nil, err
@@ -39,7 +34,7 @@ func openODS(ctx context.Context, src Source, o Options) (format.Reader, error) 
 	if err != nil {
 		return nil, err
 	}
-	r, err := xlsx.NewODSReader(ctx, path, options)
+	r, err := open(path, options)
 	if err != nil {
 		return nil, err
 	}
